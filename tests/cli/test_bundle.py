@@ -175,7 +175,10 @@ def test_what_a_token_may_not_see_is_named(planted: Planted, tmp_path: Path) -> 
 def test_a_wrong_token_is_why_nothing_of_the_hub_is_there(planted: Planted, tmp_path: Path) -> None:
     found = bundle(planted, tmp_path / "hub.zip", "--token", "planted-wrong-token", *LONG)
     why = states(found)
-    assert all("no connection to the hub" in str(why[name]) for name in OF_THE_HUB if name != "metrics.txt")
+    (refused,) = {why[name] for name in OF_THE_HUB if name != "metrics.txt"}
+    assert str(refused).startswith("no connection: the hub refuses this token (HTTP 403: ")
+    assert str(refused) in found["checks.txt"].decode()
+    assert b"start one" not in found["checks.txt"]
     assert "401" in str(why["metrics.txt"])
     assert b"planted-wrong-token" not in b"\n".join(found.values())
 
@@ -187,7 +190,7 @@ def test_a_hub_that_does_not_answer_is_told_of_in_time(planted: Planted, tmp_pat
     finally:
         os.kill(planted.hub.process.pid, signal.SIGCONT)
     why = states(found)
-    assert all("no connection to the hub: no answer within 2 s" in str(why[name]) for name in OF_THE_HUB[:-1])
+    assert all(str(why[name]) == "no connection: the hub does not answer within 2 s" for name in OF_THE_HUB[:-1])
     assert why["metrics.txt"] is not None
     if why["processes.json"] is None:  # it was found within 2 s
         (hub, *_executors) = json.loads(found["processes.json"])
@@ -225,7 +228,10 @@ def test_without_a_hub_there_is_what_is_here(tmp_path: Path) -> None:
     found = files((tmp_path / "hub.zip").read_bytes())
     why = states(found)
     assert all(why[name] for name in OF_THE_HUB)
-    assert "missing: health.json: no connection to the hub" in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "health.json" in line]
+    assert line.startswith(f"missing: {', '.join(OF_THE_HUB[:9])}"), "one line for one cause"
+    assert "log.json: no connection: nothing listens there" in line
+    assert line.endswith("; start one with: trunkline serve")
     assert why["processes.json"] == "no process that this user may see listens on port 9"
     assert not [secret for secret in PLANTED if secret.encode() in b"\n".join(found.values())]
     listing = json.loads(found["data_folder.json"])
@@ -250,7 +256,7 @@ def test_a_bundle_may_go_to_standard_output(tmp_path: Path) -> None:
     command = [*COMMAND, "doctor", "--bundle", "-", "--url", NO_HUB, *LONG]
     done = subprocess.run(command, capture_output=True, env=clean_environment(), cwd=tmp_path, check=True)
     assert states(files(done.stdout))["versions.json"] is None
-    assert b"missing: health.json" in done.stderr
+    assert b"missing: health.json, " in done.stderr
 
 
 def test_a_disk_without_room_ends_it_with_words(tmp_path: Path) -> None:

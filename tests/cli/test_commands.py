@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import socket
 import subprocess
 from pathlib import Path
 
@@ -83,6 +84,10 @@ def test_a_refused_connection_is_3_with_the_reason(token_hub: RunningHub) -> Non
     requires_failure(trunkline("call", "rpc.ping", *url), 3, "token")
     requires_failure(trunkline("call", "rpc.ping", *url, "--token", "wrong"), 3, "token")
     assert trunkline("call", "rpc.ping", *url, env={"TRUNKLINE_TOKEN": "t0k"}).returncode == 0
+    for options, whom in (((), "who has no token"), (("--token", "wrong"), "this token")):
+        said = trunkline("doctor", *url, *options).stdout
+        assert f"is not known: the hub refuses {whom} (HTTP 403: " in said
+        assert "start one" not in said
 
 
 @pytest.mark.parametrize("url", ["not a url", "127.0.0.1:8765", "http://127.0.0.1:1/ws", "ws://"])
@@ -158,9 +163,21 @@ def test_doctor_finds_the_hub(well_hub: RunningHub) -> None:
 
 def test_doctor_without_a_hub_warns(tmp_path: Path) -> None:
     done = trunkline("doctor", "--url", NO_HUB, cwd=tmp_path)
-    assert re.search(r"warning\s+hub: not reachable at", done.stdout)
-    assert "trunkline serve" in done.stdout
+    assert re.search(
+        r"warning\s+hub: \S+ \S+ \S+ \S+ is not known: nothing listens there .*; start one with: ", done.stdout
+    )
+    assert re.search(r"open files: \d+ for what this shell starts; a hub that runs has its own", done.stdout)
     assert done.returncode in (0, 1)
+
+
+def test_doctor_does_not_call_for_another_hub_where_one_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trunkline.cli.doctor.HUB_SECONDS", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as stopped:  # the kernel accepts, as for a process that is stopped
+        url = f"ws://127.0.0.1:{stopped.getsockname()[1]}/ws"
+        said = trunkline("doctor", "--url", url).stdout
+    assert f"hub: the health of {url} is not known: the hub does not answer within 0.05 s\n" in said
+    assert "start one" not in said
+    assert "; start one with: trunkline serve" in trunkline("doctor", "--url", "ws://localhost:9/ws").stdout
 
 
 # --- serve ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -15,6 +16,8 @@ pytest.importorskip("numpy")
 pytest.importorskip("faiss")
 
 from tests.support.stored_collections import contents, make, opened, upsert_of
+from trunkline import Context
+from trunkline.methods.vectors.owner import CollectionOwner
 from trunkline.methods.vectors.store import Collection, CollectionStore, InUse
 from trunkline.storage import locking
 from trunkline.storage.database import Database, read_beside
@@ -180,3 +183,44 @@ def test_closing_one_that_was_moved_leaves_the_one_in_its_place_alone(tmp_path: 
     collection = opened(tmp_path)
     assert sorted(contents(collection)) == ["a", "c"]
     collection.close()
+
+
+class HereContext(Context):
+    """A context whose thread is the caller's."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def run_in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        return function(*args)
+
+
+async def test_that_one_cannot_be_opened_is_logged_once_until_it_opens(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = make(tmp_path, ["a"]) / "collection.sqlite"
+    whole = path.read_bytes()
+    owner, here = CollectionOwner(), HereContext()
+    owner.load({"data_dir": tmp_path})
+
+    async def warnings(data: bytes, calls: int) -> list[str]:
+        path.write_bytes(data)
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "trunkline.vectors"):
+            for _ in range(calls):
+                with pytest.raises(RpcError) as caught:
+                    await owner.find("c", here)
+                assert caught.value.code == ErrorCode.PIPELINE_INITIALIZATION_FAILED
+        told = [vars(record) for record in caplog.records]
+        assert {(each["collection"], each["levelname"]) for each in told} <= {("c", "WARNING")}
+        assert not told or told[-1]["reason"] == caught.value.message
+        return [str(each["reason"]) for each in told]
+
+    empty = await warnings(b"", calls=3)
+    assert len(empty) == 1, "once, not at each call"
+    assert "collection.sqlite" in empty[0]
+    assert len(await warnings(bytes(len(whole)), calls=2)) == 1, "another text is told"
+    path.write_bytes(whole)
+    assert await owner.find("c", here) is not None
+    owner.close()
+    assert await warnings(b"", calls=2) == empty, "it was open in between"

@@ -8,13 +8,16 @@ import platform
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+from trunkline.cli.talk import why_no_answer
 from trunkline.client import connect
 from trunkline.executors.environment import SETTING, executor_environment
 from trunkline.methods.packs import PACKS, missing_modules
 from trunkline.version import __version__
-from trunkline_protocol.errors import RpcError
+
+HUB_SECONDS: Final = 2.0
+"""Within which a hub has to answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,24 +124,26 @@ def _file_descriptors() -> Check:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    whose = "for what this shell starts; a hub that runs has its own"
     if soft < 12_000:
-        return Check("open files", "warning", f"{soft} (hard limit {hard}): 'ulimit -n 20000' for 10,000 connections")
-    return Check("open files", "ok", f"{soft}, process {os.getpid()}")
+        advice = f"'ulimit -n 20000' before trunkline serve, for 10,000 connections (hard limit {hard})"
+        return Check("open files", "warning", f"{soft} {whose}: {advice}")
+    return Check("open files", "ok", f"{soft} {whose}")
 
 
 async def _hub(url: str, token: str | None) -> Check:
     try:
-        async with connect(url, token=token, open_timeout=2, reconnect=False) as hub:
-            health = await hub.call("health.detailed", timeout_ms=2000)
-    except (OSError, RpcError, Exception) as error:
-        return hub_check(url, None, type(error).__name__)
+        async with connect(url, token=token, open_timeout=HUB_SECONDS, reconnect=False) as hub:
+            health = await hub.call("health.detailed", timeout_ms=round(1000 * HUB_SECONDS))
+    except Exception as error:  # as where the URL is none
+        return hub_check(url, None, why_no_answer(error, token, HUB_SECONDS))
     return hub_check(url, health, None)
 
 
 def hub_check(url: str, health: dict[str, Any] | None, why_not: str | None) -> Check:
     """The check of a hub, by its result of ``health.detailed``, or by why there is none."""
     if health is None:
-        return Check("hub", "warning", f"not reachable at {url} ({why_not}); start one with: trunkline serve")
+        return Check("hub", "warning", f"the health of {url} is not known: {why_not}")
     causes = f": {'; '.join(health['causes'])}" if health["causes"] else ""
     state: Literal["ok", "failed"] = "ok" if health["status"] == "healthy" else "failed"
     return Check("hub", state, f"{url} is {health['status']}{causes}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
@@ -14,7 +15,7 @@ import typer
 from trunkline.cli.show.terminal import plain_json, say
 
 if TYPE_CHECKING:
-    from trunkline.client import Hub
+    from trunkline.client import ConnectError, Hub
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -22,6 +23,7 @@ EXIT_NO_HUB: Final = 3
 EXIT_INTERRUPTED: Final = 130
 EXIT_UNREAD: Final = 141
 
+START_ONE: Final = "start one with: trunkline serve"
 DEFAULT_URL: Final = "ws://127.0.0.1:8765/ws"
 OWN_VARIABLES: Final = frozenset({"TRUNKLINE_URL", "TRUNKLINE_TOKEN"})
 
@@ -71,13 +73,46 @@ def with_hub(url: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
             fail(EXIT_USAGE, f"{error.reason}; write it like {DEFAULT_URL}")
         if error.status is not None:
             fail(EXIT_NO_HUB, f"{url} refused the connection: {error.error.message if error.error else error.reason}")
-        fail(EXIT_NO_HUB, f"no hub at {url}: {error.reason}", "start one with: trunkline serve")
+        if nobody_listens(error):
+            fail(EXIT_NO_HUB, f"no hub at {url}: {error.reason}", START_ONE)
+        fail(EXIT_NO_HUB, f"no connection to {url}: {error.reason}")
     except BrokenPipeError:
         raise typer.Exit(EXIT_UNREAD) from None
     except OSError as error:
         fail(EXIT_FAILED, str(error))
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def nobody_listens(error: ConnectError) -> bool:
+    """Whether there is no hub: no process listens at that port. One that is slow, or refuses who asks, is there."""
+    return isinstance(error.__cause__, OSError) and f"[Errno {errno.ECONNREFUSED}]" in str(error.__cause__)
+
+
+def why_no_answer(error: Exception, token: str | None, seconds: float) -> str:
+    """Why a hub did not say what it was asked, as a clause; and what to do where there is none.
+
+    Args:
+        error: what connecting or the call raised.
+        token: what the hub was asked with.
+        seconds: the time that it had.
+    """
+    from trunkline.client import ConnectError
+    from trunkline_protocol.errors import ErrorCode, RpcError
+
+    if isinstance(error, RpcError):
+        is_late = error.code == ErrorCode.COMMUNICATION_TIMEOUT
+        return f"the hub does not answer within {seconds:g} s" if is_late else str(error)
+    if not isinstance(error, ConnectError):
+        return str(error) or type(error).__name__
+    if nobody_listens(error):
+        return f"nothing listens there ({error.reason}); {START_ONE}"
+    if isinstance(error.__cause__, TimeoutError):
+        return f"the hub does not answer within {seconds:g} s"
+    code = None if error.error is None else error.error.code
+    if code == ErrorCode.UNAUTHENTICATED or (code is None and error.status in (401, 403)):
+        return f"the hub refuses {'who has no token' if token is None else 'this token'} ({error.reason})"
+    return error.reason
 
 
 def read_stdin() -> str:

@@ -10,7 +10,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from trunkline.cli.bundle.parts import Part, in_thread, now, part
-from trunkline.client import ConnectError, Event, Hub, Subscription, connect
+from trunkline.cli.talk import why_no_answer
+from trunkline.client import Event, Hub, Subscription, connect
 
 ASKED: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "health.json": ("health.detailed", {}),
@@ -49,8 +50,8 @@ async def hub_parts(url: str, token: str | None, seconds: float) -> list[Part]:
         async with _connected(url, token, seconds) as hub:
             found = await asyncio.gather(*(part(name, make, seconds) for name, make in _sources(hub, seconds).items()))
     except Exception as error:  # as where the URL is none
-        why = error.reason if isinstance(error, ConnectError) and error.error is None else str(error)
-        found = [Part(name, None, f"no connection to the hub: {why}", at) for name in (*ASKED, *HEARD, LOG)]
+        why = f"no connection: {why_no_answer(error, token, seconds)}"
+        found = [Part(name, None, why, at) for name in (*ASKED, *HEARD, LOG)]
     return [*found, await page]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,9 +52,17 @@ def write_bundle(file: str, wish: Wish, *, force: bool) -> None:
     print(
         f"{'bundle' if file == '-' else file}: {len(parts) - len(missing)} parts, {len(data):,} bytes", file=sys.stderr
     )
-    for each in missing:
-        print(f"missing: {each.name}: {each.error}", file=sys.stderr)
+    for line in causes(missing):
+        print(f"missing: {line}", file=sys.stderr)
     sys.stdout.flush()
+
+
+def causes(missing: Sequence[Part]) -> list[str]:
+    """A line for each cause: the names of the parts that it keeps away, and it."""
+    names: dict[str, list[str]] = {}
+    for each in missing:
+        names.setdefault(each.error or "", []).append(each.name)
+    return [f"{', '.join(parts)}: {cause}" for cause, parts in names.items()]
 
 
 async def gathered(wish: Wish) -> tuple[bytes, list[Part]]:

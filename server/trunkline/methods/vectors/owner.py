@@ -33,6 +33,7 @@ class CollectionOwner:
 
     def __init__(self) -> None:
         self._open: dict[str, Collection] = {}
+        self._damaged: dict[str, str] = {}
         self._store: CollectionStore | None = None
         self._builds: dict[VectorIndex, tuple[asyncio.Task[None], list[Building]]] = {}
 
@@ -100,9 +101,21 @@ class CollectionOwner:
         """Open a collection, on the executor's thread, so that two calls cannot open it twice."""
         collection = self._open.get(name)
         if collection is None or collection.closed:
-            collection = self.store.open(name)
+            collection = self._opened(name)
             if collection is not None:
                 self._open[name] = collection
+        return collection
+
+    def _opened(self, name: str) -> Collection | None:
+        """The collection from the disk. That it is damaged is logged once, not at each call, until it opens."""
+        try:
+            collection = self.store.open(name)
+        except RpcError as error:
+            if error.code == ErrorCode.PIPELINE_INITIALIZATION_FAILED and self._damaged.get(name) != error.message:
+                self._damaged[name] = error.message
+                logger.warning("a collection cannot be opened", extra={"collection": name, "reason": error.message})
+            raise
+        self._damaged.pop(name, None)
         return collection
 
     def _create_now(self, manifest: Manifest) -> Collection | None:
