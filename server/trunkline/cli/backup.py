@@ -6,9 +6,12 @@ What they do is in modules that other commands need not load.
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from signal import SIGHUP, SIGTERM
 from typing import Annotated
 
 import typer
@@ -55,7 +58,7 @@ def backup(
     with _ending():
         from trunkline.cli.make_backup import make_backup
 
-        make_backup(folder, file, collection or [], no_jobs)
+        make_backup(folder, file, collection or [], no_jobs, replace)
 
 
 def restore(
@@ -89,6 +92,9 @@ def _ending() -> Iterator[None]:
     from trunkline.storage.archive import ArchiveError
 
     write_privately()
+    # What is unfinished is removed, as after Ctrl-C.
+    numbers = (SIGTERM, SIGHUP) if threading.current_thread() is threading.main_thread() else ()
+    before = {each: signal.signal(each, lambda number, _: sys.exit(128 + number)) for each in numbers}
     try:
         yield
     except RpcError as error:
@@ -98,4 +104,8 @@ def _ending() -> Iterator[None]:
     except BrokenPipeError:
         raise typer.Exit(EXIT_UNREAD) from None
     except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

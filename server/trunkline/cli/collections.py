@@ -153,21 +153,30 @@ class FileProblem(Exception):
 
 
 @contextmanager
-def written(file: str) -> Iterator[IO[bytes]]:
+def written(file: str, *, replace: bool = True) -> Iterator[IO[bytes]]:
     """A file to write to, which gets its name when it is complete; only its owner may read it, as the collection.
+
+    Args:
+        replace: whether a file that has the name, or gets it meanwhile, is replaced.
 
     Raises:
         FileProblem: it cannot be written.
     """
-    if file == "-":
-        yield sys.stdout.buffer
-        return
     from trunkline.storage.durable import USED_UP, whole_file
 
     try:
-        with whole_file(Path(file)) as output:
+        if file == "-":
+            yield sys.stdout.buffer
+            sys.stdout.flush()
+            return
+        with whole_file(Path(file), replace=replace) as output:
             yield output
+    except BrokenPipeError:
+        raise
     except OSError as error:
+        if file == "-" and error.errno in USED_UP:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not written at the end
+            raise FileProblem(f"standard output: {error.strerror}: what was written so far is of no use") from error
         if error.filename is None and error.errno is None:  # an error of the connection, not of the file
             raise
         remedy = ": nothing was changed; free some of it and try again" if error.errno in USED_UP else ""

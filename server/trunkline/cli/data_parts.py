@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -78,9 +79,14 @@ def parts_of(data: Path) -> Iterator[Part]:
         OSError: a folder cannot be read.
         RpcError: as :func:`collection`.
     """
+    root = data / "collections"
+    for folder in (data / JOBS.folder, root):
+        if folder.is_symlink() and not folder.exists():
+            raise FileNotFoundError(
+                errno.ENOENT, "it is a link to what is not there: is a disk not mounted?", str(folder)
+            )
     if (data / JOBS.folder).is_dir():
         yield JOBS
-    root = data / "collections"
     if root.is_dir():
         for folder in sorted(root.iterdir()):
             if folder.is_dir() and not folder.name.startswith(".") and _is_named(part := collection(folder.name)):

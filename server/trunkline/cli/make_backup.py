@@ -15,7 +15,15 @@ from trunkline.cli import data_parts
 from trunkline.cli.collections import progress_bar, written
 from trunkline.cli.data_parts import Part
 from trunkline.cli.talk import EXIT_FAILED, fail
-from trunkline.storage.archive import FORMAT_VERSION, ArchivedFile, ArchiveWriter, Contents, LeftOut
+from trunkline.storage.archive import (
+    FORMAT_VERSION,
+    Archive,
+    ArchivedFile,
+    ArchiveError,
+    ArchiveWriter,
+    Contents,
+    LeftOut,
+)
 from trunkline.storage.failures import told
 from trunkline.storage.snapshot import snapshot
 from trunkline.version import __version__
@@ -26,26 +34,46 @@ Advance = Callable[[float], None]
 INCOMPLETE: Final = "it is kept as it was: give another name for what can be backed up"
 
 
-def make_backup(folder: Path, file: str, names: Sequence[str], no_jobs: bool) -> None:
+def make_backup(folder: Path, file: str, names: Sequence[str], no_jobs: bool, replace: bool) -> None:
     """Make an archive, of the collections that are named, or of all and the jobs; ends the command where it cannot.
 
     Args:
         folder: the data folder.
-        file: replaced where it is there, if nothing is left out; '-' is standard output.
+        file: '-' is standard output.
+        replace: replace it where it is there, if nothing is left out, and it holds nothing of a kind that is not
+            there any more: where a disk is not mounted, the last good archive stays.
 
     Raises:
         RpcError, FileProblem, ArchiveError: there is none.
     """
     parts = _wanted(folder, names, no_jobs)
-    with written(file) as output, _scratch(file) as scratch, _bar(folder, parts) as advance:
+    with written(file, replace=replace) as output, _scratch(file) as scratch, _bar(folder, parts) as advance:
         run = _Backup(folder, output, scratch, advance)
         contents = run.make(parts)
         if contents.left_out and file != "-" and Path(file).exists():
             fail(EXIT_FAILED, *_words(contents.left_out), f"{file} is not replaced: {INCOMPLETE}")
+        if gone := _kinds_in(file) - _kinds(contents):
+            words = f"it holds {' and '.join(sorted(gone))}, and the new archive would not"
+            fail(EXIT_FAILED, f"{file} is not replaced: {words}: is a disk not mounted? Else give another name")
         output.flush()
     typer.echo(f"backed up: {_counted(contents)}", err=True)
     if trouble := [*run.damaged_jobs, *_words(contents.left_out)]:
         fail(EXIT_FAILED, *trouble)
+
+
+def _kinds_in(file: str) -> set[str]:
+    """What an archive that is to be replaced holds; nothing where there is none, or it is none."""
+    if file == "-" or not Path(file).is_file():
+        return set()
+    try:
+        with Path(file).open("rb") as former:
+            return _kinds(Archive(former).contents)
+    except (ArchiveError, OSError):
+        return set()
+
+
+def _kinds(contents: Contents) -> set[str]:
+    return {"collections" if each.kind == "collection" else each.kind for each in contents.files}
 
 
 def _wanted(folder: Path, names: Sequence[str], no_jobs: bool) -> list[Part]:

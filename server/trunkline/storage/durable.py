@@ -41,33 +41,57 @@ def is_at(descriptor: int, path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
+def whole_file(path: Path, *, replace: bool = True) -> Iterator[IO[bytes]]:
     """A file to write to, for its owner alone, which gets its name behind the block: whole, synced, or not at all.
 
-    Until then it is ``<name>.part``, which one process at a time has.
+    Until then it is ``<name>.part``, which one process at a time has. A link leads to where it is written.
+
+    Args:
+        replace: whether a file that has the name is replaced, also one that came meanwhile.
 
     Raises:
         BlockingIOError: another process writes it.
+        FileExistsError: the name is taken, or is that of a device, a pipe or a folder.
         OSError: it cannot be written; what there is of it is removed.
     """
+    path = path.resolve()
+    _require_free(path, replace)
     unfinished = path.with_name(path.name + ".part")
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with open(descriptor, "wb") as output:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not is_at(descriptor, unfinished):  # whoever had it has finished just now
-            raise BlockingIOError(errno.EWOULDBLOCK, "another process writes it")
         try:
+            _take(descriptor, unfinished)
             os.fchmod(descriptor, 0o600)  # one that was left behind may have other permissions
             os.ftruncate(descriptor, 0)
             yield output
             output.flush()
             sync(descriptor)
+            _require_free(path, replace)
             unfinished.rename(path)
         except BaseException:
             with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # another's is left alone
                 unfinished.unlink(missing_ok=True)
             raise
     sync_folder(path.parent)
+
+
+def _take(descriptor: int, unfinished: Path) -> None:
+    taken = BlockingIOError(errno.EWOULDBLOCK, f"another process writes {unfinished}")
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise taken from None
+    if not is_at(descriptor, unfinished):  # whoever had it has finished just now
+        raise taken
+
+
+def _require_free(path: Path, replace: bool) -> None:
+    """Whoever writes the name by this module has the lock of its unfinished file, so that nobody comes in between."""
+    if path.exists() and not path.is_file():
+        raise FileExistsError(errno.EEXIST, "it is there, and no ordinary file")
+    if path.exists() and not replace:
+        raise FileExistsError(errno.EEXIST, "there is such a file now")
 
 
 def replace_file(path: Path, data: bytes) -> None:

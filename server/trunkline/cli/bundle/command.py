@@ -44,7 +44,7 @@ def write_bundle(file: str, wish: Wish, *, force: bool) -> None:
         fail(EXIT_USAGE, f"{file} exists: --force replaces it")
     data, parts = asyncio.run(gathered(wish))
     try:
-        with written(file) as output:
+        with written(file, replace=force) as output:
             output.write(data)
     except FileProblem as problem:
         fail(EXIT_FAILED, str(problem))
