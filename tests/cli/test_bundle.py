@@ -23,7 +23,7 @@ from tests.support.hub import RunningHub, clean_environment, ready_hub
 from tests.support.match import require
 from tests.support.peer import peer
 from tests.support.small_disk import fill, small_disk
-from tests.support.timing import PATIENCE
+from tests.support.timing import PATIENCE, until
 
 TOKEN: Final = "planted-static-token-1f7c"
 READER: Final = "planted-readers-token-99ab"
@@ -98,11 +98,17 @@ def bundle(given: Planted, file: Path, *options: str) -> dict[str, bytes]:
 
 
 async def asked_by_ann(hub: RunningHub) -> None:
-    """She makes a method fail until that is a cause of health, and leaves something in the log."""
+    """She makes a method fail until that is a cause of health, which is looked at now and then, and is in the log."""
     async with peer(hub.url, {"Authorization": f"Bearer {READER}"}) as ann:
         for _ in range(6):
             await ann.error("debug.fail", {"message": f"{SAID}: Bearer {TOKEN}"})
             await ann.error("debug.count", {"n": 3, "fail_at": 0})
+    async with peer(hub.url, {"Authorization": f"Bearer {TOKEN}"}) as admin:
+
+        async def is_a_cause() -> bool:
+            return any("debug.fail fails" in cause for cause in (await admin.result("health.detailed"))["causes"])
+
+        await until(is_a_cause, "health names what fails")
 
 
 async def test_everything_is_there_and_no_secret_is(planted: Planted, tmp_path: Path) -> None:
@@ -133,7 +139,10 @@ async def test_everything_is_there_and_no_secret_is(planted: Planted, tmp_path: 
     assert any("File " in record.get("exception", "") for record in said["log.json"]["records"])
     assert said["system.json"]["pid"] == said["processes.json"][0]["pid"] == planted.hub.process.pid
     assert {each["pid"] for each in said["processes.json"][1:]} >= planted.hub.executor_pids()
-    assert said["data_folder.json"]["folder"] == str(planted.hub.data)
+    data_folder = said["data_folder.json"]
+    assert (data_folder["folder"], data_folder["whose"]) == (str(planted.hub.data), "named by the hub")
+    (disk,) = [each["detail"] for each in said["checks.json"] if each["name"] == "disk"]
+    assert disk.endswith(f", for the hub's data folder {planted.hub.data}")
     assert said["versions.json"]["packages"]["picows"].startswith("2.3")
     assert said["limits.json"]["nofile"][0] > 0
     assert "debug.echo" in {each["name"] for each in said["methods.json"]["methods"]}
@@ -236,6 +245,7 @@ def test_without_a_hub_there_is_what_is_here(tmp_path: Path) -> None:
     assert not [secret for secret in PLANTED if secret.encode() in b"\n".join(found.values())]
     listing = json.loads(found["data_folder.json"])
     assert listing["folder"] == str(tmp_path / "stored")
+    assert listing["whose"] == "named by this shell's settings; the hub has not said which it has"
     sizes = {each["path"]: each["bytes"] for each in listing["files"]}
     assert sizes["collections/papers/collection.sqlite"] == len(SAID)
     groups = json.loads(found["settings_here.json"])["settings"]["groups"]["value"]
@@ -255,7 +265,11 @@ def test_a_file_that_exists_is_replaced_by_force_alone(tmp_path: Path) -> None:
 def test_a_bundle_may_go_to_standard_output(tmp_path: Path) -> None:
     command = [*COMMAND, "doctor", "--bundle", "-", "--url", NO_HUB, *LONG]
     done = subprocess.run(command, capture_output=True, env=clean_environment(), cwd=tmp_path, check=True)
-    assert states(files(done.stdout))["versions.json"] is None
+    found = files(done.stdout)
+    assert states(found)["versions.json"] is None
+    whose = json.loads(found["data_folder.json"])["whose"]
+    assert "this shell's default; the hub's is not known" in whose
+    assert f"; {whose}\n" in found["checks.txt"].decode(), "the check of the disk says so, too"
     assert b"missing: health.json, " in done.stderr
 
 

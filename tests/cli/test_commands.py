@@ -15,7 +15,8 @@ import pytest
 
 from tests.support.command import COMMAND, NO_HUB, requires_failure, trunkline, trunkline_process
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, clean_environment, ready_hub
-from tests.support.timing import SCALE, START
+from tests.support.timing import PATIENCE, SCALE, START
+from trunkline.cli.doctor import hub_data, local_checks
 from trunkline.cli.show.tables import StreamPrinter
 
 MOST_CPU_SECONDS = 2.5 * SCALE
@@ -79,6 +80,7 @@ def test_no_hub_is_3_and_says_how_to_start_one() -> None:
     requires_failure(trunkline_process("call", "rpc.ping", "--url", NO_HUB), 3, NO_HUB, "trunkline serve")
 
 
+@pytest.mark.usefixtures("patient_doctor")
 def test_a_refused_connection_is_3_with_the_reason(token_hub: RunningHub) -> None:
     url = ("--url", token_hub.url)
     requires_failure(trunkline("call", "rpc.ping", *url), 3, "token")
@@ -155,19 +157,50 @@ def test_discover_without_a_hub() -> None:
     requires_failure(trunkline("discover", "--url", NO_HUB), 3, NO_HUB)
 
 
+@pytest.fixture
+def patient_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is not about time: a busy machine needs its own."""
+    monkeypatch.setattr("trunkline.cli.doctor.HUB_SECONDS", 6.0 * PATIENCE)
+
+
+@pytest.mark.usefixtures("patient_doctor")
 def test_doctor_finds_the_hub(well_hub: RunningHub) -> None:
-    done = trunkline_process("doctor", "--url", well_hub.url)
+    done = trunkline("doctor", "--url", well_hub.url)
     assert re.search(r"ok\s+picows: 2\.3", done.stdout)
     assert re.search(r"ok\s+hub: \S+ is healthy", done.stdout)
+    assert re.search(rf"disk: .* free of .*, for the hub's data folder {re.escape(str(well_hub.data))}\n", done.stdout)
 
 
+@pytest.mark.usefixtures("patient_doctor")
 def test_doctor_without_a_hub_warns(tmp_path: Path) -> None:
     done = trunkline("doctor", "--url", NO_HUB, cwd=tmp_path)
     assert re.search(
         r"warning\s+hub: \S+ \S+ \S+ \S+ is not known: nothing listens there .*; start one with: ", done.stdout
     )
+    assert re.search(r"disk: .*; it is this shell's default; the hub's is not known: TRUNKLINE_DATA or", done.stdout)
     assert re.search(r"open files: \d+ for what this shell starts; a hub that runs has its own", done.stdout)
     assert done.returncode in (0, 1)
+    both = trunkline("doctor", "--url", "ws://localhost:9/ws", cwd=tmp_path)
+    assert "; start one with: trunkline serve" in both.stdout, "where the name has two addresses, too"
+
+
+def test_doctor_shows_a_disk_that_a_setting_names_as_it_is(tmp_path: Path) -> None:
+    said = trunkline("doctor", "--url", NO_HUB, env={"TRUNKLINE_DATA": str(tmp_path)}).stdout
+    assert re.search(rf"disk: .*{re.escape(str(tmp_path))}\b", said)
+    assert "the hub's is not known" not in said
+
+
+@pytest.mark.parametrize(
+    ("size", "low", "state"), [("1.2e+10", 0, "ok"), ("12000000000", 1, "warning"), ("0", 0, "failed")]
+)
+def test_the_disk_of_a_hub_is_what_it_says(size: str, low: int, state: str) -> None:
+    page = f"trunkline_disk_free_bytes 3e9\ntrunkline_disk_bytes {size}\ntrunkline_disk_low {low}\n"
+    said = hub_data({"settings": {"data": {"value": "/srv/papers"}}}, page)
+    (disk,) = [each for each in local_checks(data=said) if each.name == "disk"]
+    assert disk.state == state
+    assert "the hub's data folder /srv/papers" in disk.detail
+    assert hub_data(None, page) is None, "whose folder that is is not known"
+    assert hub_data({}, "trunkline_uptime_seconds 3\n") is None, "an older hub has no such figures"
 
 
 def test_doctor_does_not_call_for_another_hub_where_one_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +210,6 @@ def test_doctor_does_not_call_for_another_hub_where_one_does_not_answer(monkeypa
         said = trunkline("doctor", "--url", url).stdout
     assert f"hub: the health of {url} is not known: the hub does not answer within 0.05 s\n" in said
     assert "start one" not in said
-    assert "; start one with: trunkline serve" in trunkline("doctor", "--url", "ws://localhost:9/ws").stdout
 
 
 # --- serve ---

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import os
 import platform
+import re
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
+from trunkline.cli.metrics_page import metrics_page
 from trunkline.cli.talk import why_no_answer
 from trunkline.client import connect
 from trunkline.executors.environment import SETTING, executor_environment
 from trunkline.methods.packs import PACKS, missing_modules
 from trunkline.version import __version__
+from trunkline_protocol.errors import RpcError
 
 HUB_SECONDS: Final = 2.0
 """Within which a hub has to answer."""
+
+HUBS_IS_NOT_KNOWN: Final = "it is this shell's default; the hub's is not known: TRUNKLINE_DATA or --config name it"
+"""Of a data folder that neither a hub nor a setting names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +38,32 @@ class Check:
     detail: str
 
 
+class HubData(NamedTuple):
+    """What a hub says of its data folder: its name, its disk's size and free bytes, and whether they run out."""
+
+    folder: str
+    size: int
+    free: int
+    low: bool
+
+
+def hub_data(settings: dict[str, Any] | None, page: str | None) -> HubData | None:
+    """What a hub says of its data folder, by its result of ``config.get`` and its metrics page; None without both."""
+    said = dict(re.findall(r"^trunkline_disk_(\w+) (\S+)$", page or "", re.MULTILINE))
+    if settings is None or not {"bytes", "free_bytes", "low"} <= said.keys():
+        return None
+    folder = str(settings["settings"]["data"]["value"])
+    return HubData(folder, int(float(said["bytes"])), int(float(said["free_bytes"])), float(said["low"]) > 0)
+
+
 async def run_checks(url: str, token: str | None, config: Path | None = None) -> list[Check]:
     """Run all checks; returns their results in the order in which they are shown."""
-    return [*local_checks(config), await _hub(url, token)]
+    hub, data = await _hub(url, token)
+    return [*local_checks(config, data), hub]
 
 
-def local_checks(config: Path | None = None) -> list[Check]:
-    """Run the checks of this installation."""
+def local_checks(config: Path | None = None, data: HubData | None = None) -> list[Check]:
+    """Run the checks of this installation, and of the disk as a hub has it, where one says so."""
     return [
         Check("trunkline", "ok", __version__),
         _python(),
@@ -43,7 +71,7 @@ def local_checks(config: Path | None = None) -> list[Check]:
         *(_pack(name) for name in PACKS),
         _settings(config),
         _model(config),
-        _disk(config),
+        _disk(config) if data is None else _hub_disk(data),
         _file_descriptors(),
     ]
 
@@ -112,12 +140,25 @@ def _disk(config: Path | None) -> Check:
         settings = load_settings(config)
     except SettingsError:
         return Check("disk", "warning", "not checked: the settings, which name the data folder, are not valid")
+    whose = "" if "data" in settings.origins else f"; {HUBS_IS_NOT_KNOWN}"
     disk = look(settings.data.absolute(), settings.disk_warning_bytes)
     if disk.trouble is not None:
-        return Check("disk", "failed", f"nothing can be stored: {disk.trouble}")
+        return Check("disk", "failed", f"nothing can be stored: {disk.trouble}{whose}")
     if disk.low:
-        return Check("disk", "warning", "; ".join(each.text for each in disk.low))
-    return Check("disk", "ok", f"{in_words(disk.free)} free of {in_words(disk.size)}, for {settings.data.absolute()}")
+        return Check("disk", "warning", "; ".join(each.text for each in disk.low) + whose)
+    free = f"{in_words(disk.free)} free of {in_words(disk.size)}"
+    return Check("disk", "ok", f"{free}, for {settings.data.absolute()}{whose}")
+
+
+def _hub_disk(data: HubData) -> Check:
+    """The disk by the hub's own word; what is wrong with it is a cause of the hub's health, in words."""
+    from trunkline.control.data_folder import in_words
+
+    whose = f"for the hub's data folder {data.folder}"
+    if not data.size:
+        return Check("disk", "failed", f"nothing can be stored, {whose}")
+    state: Literal["ok", "warning"] = "warning" if data.low else "ok"
+    return Check("disk", state, f"{in_words(data.free)} free of {in_words(data.size)}, {whose}")
 
 
 def _file_descriptors() -> Check:
@@ -131,13 +172,18 @@ def _file_descriptors() -> Check:
     return Check("open files", "ok", f"{soft} {whose}")
 
 
-async def _hub(url: str, token: str | None) -> Check:
+async def _hub(url: str, token: str | None) -> tuple[Check, HubData | None]:
+    settings, page = None, None
     try:
         async with connect(url, token=token, open_timeout=HUB_SECONDS, reconnect=False) as hub:
             health = await hub.call("health.detailed", timeout_ms=round(1000 * HUB_SECONDS))
+            with suppress(RpcError):  # not everyone may see its settings
+                settings = await hub.call("config.get", timeout_ms=round(1000 * HUB_SECONDS))
+            with suppress(OSError, LookupError, HTTPException):
+                page = await asyncio.to_thread(metrics_page, url, token, HUB_SECONDS)
     except Exception as error:  # as where the URL is none
-        return hub_check(url, None, why_no_answer(error, token, HUB_SECONDS))
-    return hub_check(url, health, None)
+        return hub_check(url, None, why_no_answer(error, token, HUB_SECONDS)), None
+    return hub_check(url, health, None), hub_data(settings, page)
 
 
 def hub_check(url: str, health: dict[str, Any] | None, why_not: str | None) -> Check:

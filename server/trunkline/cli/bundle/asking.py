@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import http.client
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from trunkline.cli.bundle.parts import Part, in_thread, now, part
+from trunkline.cli.metrics_page import metrics_page
 from trunkline.cli.talk import why_no_answer
 from trunkline.client import Event, Hub, Subscription, connect
 
@@ -39,7 +38,6 @@ LOGS: Final = "system.logs"
 ARRIVES_SECONDS: Final = 0.2
 
 METRICS: Final = "metrics.txt"
-MAX_PAGE: Final = 16 * 2**20
 
 
 async def hub_parts(url: str, token: str | None, seconds: float) -> list[Part]:
@@ -114,23 +112,3 @@ async def _nth(events: Subscription, number: int) -> Any:
             if not number:
                 return item.data
     raise LookupError("the subscription has ended without an event")
-
-
-def metrics_page(url: str, token: str | None, seconds: float) -> str:
-    """The metrics page of the hub at a WebSocket URL. Follows no redirect: it would carry the token elsewhere.
-
-    Raises:
-        LookupError: it is not answered with the page.
-        OSError: there is no connection.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("ws", "wss"):
-        raise LookupError(f"there is no metrics page at a URL of {parts.scheme}")
-    kind = http.client.HTTPSConnection if parts.scheme == "wss" else http.client.HTTPConnection
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    with contextlib.closing(kind(parts.hostname or "", parts.port, timeout=seconds)) as connection:
-        connection.request("GET", parts.path.rpartition("/")[0] + "/metrics", headers=headers)
-        with connection.getresponse() as answer:
-            if answer.status != http.client.OK:
-                raise LookupError(f"GET /metrics: {answer.status} {answer.reason}")
-            return answer.read(MAX_PAGE).decode(errors="replace")

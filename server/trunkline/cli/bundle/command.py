@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -17,12 +17,14 @@ from trunkline.cli.bundle.asking import hub_parts
 from trunkline.cli.bundle.parts import Part, archive, in_thread, manifest, now, part
 from trunkline.cli.bundle.redaction import redacted
 from trunkline.cli.collections import FileProblem, written
-from trunkline.cli.doctor import Check, hub_check, local_checks
+from trunkline.cli.doctor import HUBS_IS_NOT_KNOWN, Check, hub_check, hub_data, local_checks
 from trunkline.cli.talk import EXIT_FAILED, EXIT_USAGE, fail
 from trunkline.observe.secrets import SecretMask, secrets_of
 
 if TYPE_CHECKING:
     from trunkline.config import Settings
+
+NAMED_HERE: Final = "named by this shell's settings; the hub has not said which it has"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +81,11 @@ async def gathered(wish: Wish) -> tuple[bytes, list[Part]]:
         local("processes.json", lambda: here.processes(wish.url)),
         local("settings_here.json", lambda: msgspec.to_builtins(_settings_here(wish.config))),
     ]
-    checks = local("checks.json", lambda: local_checks(wish.config))
     said = await hub_parts(wish.url, wish.token, seconds)
     around = list(await asyncio.gather(*beside))
     known = {each.name: each.content for each in (*said, *around) if each.error is None}
+    hubs = hub_data(known.get("settings.json"), known.get("metrics.txt"))
+    checks = local("checks.json", lambda: local_checks(wish.config, hubs))
     folder = await local("data_folder.json", lambda: here.data_folder(*_data_folder(known)))
     cleaned, clean = redacted([*said, *around, folder], SecretMask(_secrets(wish)), everything=wish.redact)
     cleaned = [*_checks(await checks, cleaned, wish.url, clean), *cleaned]
@@ -108,8 +111,8 @@ def _settings_here(config: Path | None) -> Any:
     return report(load_settings(config))
 
 
-def _data_folder(known: dict[str, Any]) -> tuple[Path, int | None]:
-    """The data folder, and its warning limit: as the hub has it, else as it would be with the settings that are here.
+def _data_folder(known: dict[str, Any]) -> tuple[Path, int | None, str]:
+    """The data folder, its warning limit, and whose it is: as the hub has it, else as the settings here would have it.
 
     Raises:
         LookupError: neither tells it.
@@ -119,7 +122,9 @@ def _data_folder(known: dict[str, Any]) -> tuple[Path, int | None]:
         raise LookupError("neither the hub nor the settings here say where the data folder is")
     settings, running = report["settings"], known.get("processes.json")
     base = Path(running[0].get("cwd", "") if running else "") if running is not None else Path.cwd()
-    return (base / settings["data"]["value"]).absolute(), settings["disk_warning_bytes"]["value"]
+    is_default = settings["data"]["source"] == "default"
+    whose = "named by the hub" if "settings.json" in known else HUBS_IS_NOT_KNOWN if is_default else NAMED_HERE
+    return (base / settings["data"]["value"]).absolute(), settings["disk_warning_bytes"]["value"], whose
 
 
 def _secrets(wish: Wish) -> list[str]:

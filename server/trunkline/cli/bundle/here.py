@@ -142,8 +142,13 @@ def _limits_of(process: psutil.Process, name: str) -> list[int | None] | None:
 # --- the data folder ---
 
 
-def data_folder(folder: Path, warn_below: int | None) -> dict[str, Any]:
+def data_folder(folder: Path, warn_below: int | None, whose: str) -> dict[str, Any]:
     """The folder's disk, and the names, sizes and permissions of its files; never what is in them.
+
+    Args:
+        folder: the data folder.
+        warn_below: the free bytes below which its disk runs out.
+        whose: how it is known that it is this one.
 
     Raises:
         OSError: it cannot be read.
@@ -154,6 +159,7 @@ def data_folder(folder: Path, warn_below: int | None) -> dict[str, Any]:
     entries = [] if not folder.exists() else sorted(_entries(folder), key=lambda each: each["path"])
     return {
         "folder": str(folder),
+        "whose": whose,
         "exists": folder.exists(),
         "disk": {
             "bytes": disk.size,
