@@ -9,11 +9,11 @@ import platform
 import re
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
+from trunkline.cli.checks import Check
 from trunkline.cli.metrics_page import metrics_page
 from trunkline.cli.talk import why_no_answer
 from trunkline.client import connect
@@ -27,15 +27,6 @@ HUB_SECONDS: Final = 2.0
 
 HUBS_IS_NOT_KNOWN: Final = "it is this shell's default; the hub's is not known: TRUNKLINE_DATA or --config name it"
 """Of a data folder that neither a hub nor a setting names."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """The result of one check. ``detail`` says what was found and, where something is wrong, what to do."""
-
-    name: str
-    state: Literal["ok", "warning", "failed"]
-    detail: str
 
 
 class HubData(NamedTuple):

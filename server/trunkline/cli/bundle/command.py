@@ -16,8 +16,9 @@ from trunkline.cli.bundle import here
 from trunkline.cli.bundle.asking import hub_parts
 from trunkline.cli.bundle.parts import Part, archive, in_thread, manifest, now, part
 from trunkline.cli.bundle.redaction import redacted
+from trunkline.cli.checks import Check
 from trunkline.cli.collections import FileProblem, written
-from trunkline.cli.doctor import HUBS_IS_NOT_KNOWN, Check, hub_check, hub_data, local_checks
+from trunkline.cli.doctor import HUBS_IS_NOT_KNOWN, hub_check, hub_data, local_checks
 from trunkline.cli.talk import EXIT_FAILED, EXIT_USAGE, fail
 from trunkline.observe.secrets import SecretMask, secrets_of
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from rich.table import Table
 from rich.text import Text
 
-from trunkline.cli.doctor import Check
+from trunkline.cli.checks import Check
 from trunkline.cli.show.console import TextConsole
 from trunkline.cli.show.terminal import plain_json
 from trunkline.client import Event, Gap
