@@ -70,8 +70,9 @@ def whole_file(path: Path, *, replace: bool = True) -> Iterator[IO[bytes]]:
             unfinished.rename(path)
         except BaseException:
             with contextlib.suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # another's is left alone
-                unfinished.unlink(missing_ok=True)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if is_at(descriptor, unfinished):  # another's is left alone
+                    unfinished.unlink()
             raise
     sync_folder(path.parent)
 
