@@ -56,11 +56,16 @@ def admit(context: EdgeContext, scope: Scope, headers: Headers) -> Principal:
         principal = context.access.admit(Handshake(scope["path"], peer, headers, token, params))
         context.services.shares.require_connection(principal)
     except RpcError as error:
-        context.refused(refusal := Refusal(peer, error, request_id_of(scope), token))
-        logger.warning("request refused", extra=refusal.words())
+        # No name here may hold it: with its traceback, which has this frame, it would be a cycle.
+        _note_refusal(context, Refusal(peer, error, request_id_of(scope), token))
         raise Refused(error) from error
     require_request_id(headers)
     return principal
+
+
+def _note_refusal(context: EdgeContext, refusal: Refusal) -> None:
+    context.refused(refusal)
+    logger.warning("request refused", extra=refusal.words())
 
 
 def acting_as(headers: Headers) -> dict[str, Any]:

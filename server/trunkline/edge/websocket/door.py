@@ -62,10 +62,8 @@ class WebSocketDoor:
             principal = self.context.admit(handshake)
             agreed = endpoint.negotiate(headers, params)
         except RpcError as error:
-            refusal = Refusal(peer, error, request_id_for(headers.get("x-request-id")), token)
-            logger.warning("upgrade refused", extra=refusal.words())
-            self.context.refused(refusal)
-            return self._refusal(refusal, headers)
+            # No name here may hold it: with its traceback, which has this frame, it would be a cycle.
+            return self._refuse(Refusal(peer, error, request_id_for(headers.get("x-request-id")), token), headers)
         except Exception:
             request_id = request_id_for(headers.get("x-request-id"))
             logger.exception("the authenticate hook failed", extra={"request_id": request_id})
@@ -74,6 +72,11 @@ class WebSocketDoor:
         trace = from_headers(headers.get("traceparent"), headers.get("tracestate"))
         listener = WebSocketListener(self.context, principal, peer, agreed, headers.get("user-agent"), trace)
         return WSUpgradeResponseWithListener(_accepted(agreed.subprotocol), listener)
+
+    def _refuse(self, refusal: Refusal, headers: Mapping[str, str]) -> WSUpgradeResponseWithListener:
+        logger.warning("upgrade refused", extra=refusal.words())
+        self.context.refused(refusal)
+        return self._refusal(refusal, headers)
 
     def _refusal(self, refusal: Refusal, headers: Mapping[str, str]) -> WSUpgradeResponseWithListener:
         error = refusal.error
