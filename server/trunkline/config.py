@@ -344,8 +344,7 @@ class Settings(BaseSettings):
             )
         if self.executors == 0 and not self.is_loopback:
             raise ValueError(f"executors 0 is for debuggers: bind 127.0.0.1 instead of {self.host}")
-        keys = self.jwt_key or self.jwt_keys_file or self.jwt_keys_url
-        if (self.jwt_audience or self.jwt_issuer or self.jwt_algorithms) and not keys:
+        if (self.jwt_audience or self.jwt_issuer or self.jwt_algorithms) and not self.verifies_jwts:
             raise ValueError("TRUNKLINE_JWT_* is set, but none of TRUNKLINE_JWT_KEY, _KEYS_FILE and _KEYS_URL")
         return self
 
@@ -386,8 +385,12 @@ class Settings(BaseSettings):
     @property
     def authenticates(self) -> bool:
         """Whether clients have to authenticate."""
-        by_jwt = (self.jwt_key, self.jwt_keys_file, self.jwt_keys_url)
-        return any(way is not None for way in (self.token, self.tokens_file, self.authenticate, *by_jwt))
+        return self.verifies_jwts or any(way is not None for way in (self.token, self.tokens_file, self.authenticate))
+
+    @property
+    def verifies_jwts(self) -> bool:
+        """Whether there are keys for JWTs."""
+        return any(keys is not None for keys in (self.jwt_key, self.jwt_keys_file, self.jwt_keys_url))
 
     @property
     def secrets(self) -> list[str]:
@@ -489,9 +492,6 @@ def _origins(config: Path | None, options: Collection[str]) -> dict[str, Origin]
     return found
 
 
-def _names_in(part: str) -> Collection[str]:
-    return GroupSettings.model_fields if part == "groups" else Settings.model_fields
-
-
 def _problems(error: ValidationError) -> list[tuple[str, str]]:
-    return problems_of(error.errors(include_url=False, include_context=False, include_input=False), _names_in)
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return problems_of(found, lambda part: (GroupSettings if part == "groups" else Settings).model_fields)

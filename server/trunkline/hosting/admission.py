@@ -17,8 +17,6 @@ def credentials(settings: Settings) -> Credentials:
     Raises:
         ConfigurationError: a setting cannot work; the message names it.
     """
-    with_jwt = settings.jwt_key is not None or settings.jwt_keys_file is not None
-    with_jwt = with_jwt or settings.jwt_keys_url is not None
     options = JwtOptions(
         key=settings.jwt_key.get_secret_value() if settings.jwt_key else None,
         keys_file=settings.jwt_keys_file,
@@ -34,7 +32,7 @@ def credentials(settings: Settings) -> Credentials:
         return Credentials(
             token=settings.token.get_secret_value() if settings.token else None,
             tokens_file=settings.tokens_file,
-            jwt=options if with_jwt else None,
+            jwt=options if settings.verifies_jwts else None,
             hook=_hook(settings.authenticate) if settings.authenticate is not None else None,
         )
     except (ValueError, OSError) as error:

@@ -130,7 +130,7 @@ class HubParts:
         self.logins = FailedLogins(
             self._principal_of,
             settings.failed_logins,
-            signed=any((settings.jwt_key, settings.jwt_keys_file, settings.jwt_keys_url)),
+            signed=settings.verifies_jwts,
             refused=self.shares.refused,
         )
         self.authentication = Authentication(
