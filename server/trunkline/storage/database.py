@@ -107,7 +107,7 @@ class Database:
             self._connection = self._connect(is_new)
             version = self._version(self._connection)
             if checked or version < len(self._versions):
-                self._require_whole(self._connection.execute(CHECK).fetchall())
+                require_checked(self.path, self._connection.execute(CHECK).fetchall())
             for number, script in enumerate(self._versions[version:], version + 1):
                 self._connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT")
             mark(lock_file)
@@ -147,7 +147,7 @@ class Database:
             RpcError: 3002, a page is not as it should be; and as :func:`told`.
         """
         if not self._is_shared:
-            self._require_whole(self.read(self._what, CHECK))
+            require_checked(self.path, self.read(self._what, CHECK))
             yield
             return
         with ThreadPoolExecutor(1, "quick_check") as beside:
@@ -155,11 +155,7 @@ class Database:
             try:
                 yield
             finally:
-                self._require_whole(found.result())
-
-    def _require_whole(self, found: list[tuple[str]]) -> None:
-        if found != [("ok",)]:
-            raise damaged(self.path, " ".join(" ".join(word for (word,) in found).split()))
+                require_checked(self.path, found.result())
 
     def _connect(self, is_new: bool) -> sqlite3.Connection:
         self._is_shared = self._shared
@@ -349,6 +345,16 @@ class Database:
         if self._connection is None:
             raise sqlite3.ProgrammingError("it is not open")
         return self._connection
+
+
+def require_checked(path: Path, found: list[tuple[str]]) -> None:
+    """Check what :data:`CHECK` has found in a file.
+
+    Raises:
+        RpcError: 3002, it is damaged.
+    """
+    if found != [("ok",)]:
+        raise damaged(path, " ".join(" ".join(word for (word,) in found).split()))
 
 
 def _ended(lock_file: int) -> bool:

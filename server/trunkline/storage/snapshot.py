@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from trunkline.storage.database import PATIENCE
+from trunkline.storage.database import CHECK, PATIENCE, require_checked
 from trunkline.storage.failures import damaged, told
 from trunkline.storage.log import require_whole
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -118,9 +118,7 @@ def copy_of(path: Path, original: Path, versions: Sequence[str]) -> Iterator[sql
             raise damaged(original, "it is empty")
         if copy.execute(_SCHEMA).fetchall() != _tables(versions[:version]):
             raise damaged(original, "its tables are not those that Trunkline makes")
-        for (word,) in copy.execute("PRAGMA quick_check(1)").fetchall():
-            if word != "ok":
-                raise damaged(original, " ".join(word.split()))
+        require_checked(original, copy.execute(CHECK).fetchall())
         yield copy
 
 
