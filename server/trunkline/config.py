@@ -41,6 +41,7 @@ from trunkline.setting_names import (
     require_variables,
     unknown_variables,
 )
+from trunkline.tenant_settings import TenantSettings
 from trunkline_protocol.backlog import QUEUE_BYTES, QUEUE_LIMIT, QUEUE_LIMIT_PER_CONNECTION
 from trunkline_protocol.framing import DialectName, FramingName
 
@@ -62,7 +63,7 @@ Origin = Literal["default", "file", "environment", "command line", "update"]
 
 _LISTS = (
     "packs", "methods", "executor_env", "allowed_hosts", "allowed_origins", "trusted_proxies", "jwt_algorithms",
-    "jwt_claims", "unsigned_topics", "response_cache_techniques",
+    "jwt_claims", "unsigned_topics", "response_cache_techniques", *TenantSettings.model_fields,
 )  # fmt: skip
 
 CREDENTIALS = (
@@ -72,7 +73,7 @@ CREDENTIALS = (
 """Settings that are never blank: a variable that was to hold a secret and is empty would leave the door open."""
 
 
-class Settings(BaseSettings):
+class Settings(TenantSettings, BaseSettings):
     """Everything that can be set. Sizes are in bytes, times in seconds, unless the name says otherwise."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", validate_default=True)

@@ -1,0 +1,20 @@
+"""The settings of what tenants have in common."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, Field
+from pydantic_settings import NoDecode
+
+from trunkline.setting_names import require_patterns
+
+Patterns = Annotated[tuple[str, ...], NoDecode, AfterValidator(require_patterns)]
+
+
+class TenantSettings(BaseModel):
+    """What is not a tenant's own, by patterns of names."""
+
+    shared_topics: Patterns = Field((), description="topics that all tenants have in common")
+    shared_methods: Patterns = Field((), description="names under which clients serve methods to all tenants")
+    shared_collections: Patterns = Field((), description="collections that all tenants have in common")
