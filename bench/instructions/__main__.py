@@ -2,6 +2,7 @@
 
     python -m bench.instructions                  # HEAD^ and HEAD
     python -m bench.instructions --base v0.1.0
+    python -m bench.instructions --access         # HEAD without and with tokens, tenant, roles, limits, audit
 
 Two runs for each commit: one under callgrind, which counts, and one with Python's own tracing, which names functions.
 Where something is above the limit both are counted once more.
@@ -22,6 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from bench.instructions.access import ACCESS
 from bench.instructions.bytecode import BYTECODE, CALLS, Bytecode
 from bench.instructions.callgrind import INSTRUCTIONS, Callgrind, missing
 from bench.instructions.checkouts import checkouts, git, is_changed
@@ -37,11 +39,12 @@ from bench.instructions.compare import (
     rows_table,
     smaller,
 )
-from bench.instructions.counting import STEPS, Counter, Progress, count
+from bench.instructions.counting import DEFAULTS, STEPS, Counter, Progress, Setup, count
 from bench.instructions.dialogue import PARTS
 
 NAMES: Final = ("before", "after")
 LIMIT_PERCENT: Final = 3.0
+ACCESS_PERCENT: Final = 8.0
 FUNCTIONS: Final = 8
 KINDS: Final = (
     (INSTRUCTIONS, "C function (instructions)"),
@@ -81,13 +84,17 @@ Found = dict[str, PerUnit]
 """What one commit needs, by the kind of what was counted."""
 
 
-def measure(paths: Sequence[Path], ways: Sequence[type[Counter]]) -> list[Found]:
-    """Count the sources of each path in each way."""
-    found: list[Found] = [{} for _ in paths]
-    with shown(len(ways) * len(paths) * STEPS) as progress:
+Subject = tuple[Path, Setup]
+"""Sources, and how a hub of them is set up."""
+
+
+def measure(subjects: Sequence[Subject], ways: Sequence[type[Counter]]) -> list[Found]:
+    """Count each subject in each way."""
+    found: list[Found] = [{} for _ in subjects]
+    with shown(len(ways) * len(subjects) * STEPS) as progress:
         for way in ways:
-            for path, name, kinds in zip(paths, NAMES, found, strict=True):
-                samples = count(path, way, _prefixed(progress, f"{name}, {way.__name__.lower()}: "))
+            for (path, setup), name, kinds in zip(subjects, NAMES, found, strict=True):
+                samples = count(path, way, _prefixed(progress, f"{name}, {way.__name__.lower()}: "), setup)
                 kinds.update((kind, per_unit(parts)) for kind, parts in samples.items())
     return found
 
@@ -101,9 +108,9 @@ def compare(before: Found, after: Found) -> list[Row]:
     return rows(before[INSTRUCTIONS], after[INSTRUCTIONS], {part.name: part.unit for part in PARTS})
 
 
-def measure_again(paths: Sequence[Path], found: Sequence[Found]) -> None:
+def measure_again(subjects: Sequence[Subject], found: Sequence[Found]) -> None:
     """Count instructions once more, and keep the smaller number of each."""
-    for kinds, again in zip(found, measure(paths, [Callgrind]), strict=True):
+    for kinds, again in zip(found, measure(subjects, [Callgrind]), strict=True):
         kinds[INSTRUCTIONS] = smaller(kinds[INSTRUCTIONS], again[INSTRUCTIONS])
 
 
@@ -131,23 +138,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default="HEAD^", metavar="COMMIT", help="what is compared with (%(default)s)")
     parser.add_argument("--commit", default="HEAD", help="what is compared (%(default)s)")
-    parser.add_argument("--limit", type=float, default=LIMIT_PERCENT, metavar="PERCENT", help="(%(default)s)")
+    limits = f"({LIMIT_PERCENT:g}; with --access {ACCESS_PERCENT:g})"
+    parser.add_argument("--limit", type=float, default=None, metavar="PERCENT", help=limits)
+    parser.add_argument("--access", action="store_true", help="compare one commit with and without access control")
     options = parser.parse_args()
+    limit = (options.limit or (ACCESS_PERCENT if options.access else LIMIT_PERCENT)) / 100
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # hubs and checkouts go as they do after Ctrl-C
     if needed := missing():
         raise SystemExit(f"{' and '.join(needed)} missing: apt-get install valgrind util-linux (make deps-debian)")
-    commits = [git("rev-parse", "--verify", f"{name}^{{commit}}") for name in (options.base, options.commit)]
+    names = (options.commit if options.access else options.base, options.commit)
+    commits = [git("rev-parse", "--verify", f"{name}^{{commit}}") for name in names]
     for title, commit in zip(NAMES, commits, strict=True):
         print(f"{title:>6}  {git('log', '-1', '--format=%h %s', commit):.100}")
     if is_changed():
         print("What is not committed is not counted.")
     print(flush=True)
     with checkouts(*commits) as paths:
-        found = measure(paths, [Callgrind, Bytecode])
-        if above(compare(found[0], found[1]), options.limit / 100):
+        subjects = list(zip(paths, (DEFAULTS, ACCESS if options.access else DEFAULTS), strict=True))
+        found = measure(subjects, [Callgrind, Bytecode])
+        if above(compare(found[0], found[1]), limit):
             print("Above the limit: once more, since what else the machine does mostly adds.\n", flush=True)
-            measure_again(paths, found)
-    raise SystemExit(not report(found[0], found[1], options.limit / 100))
+            measure_again(subjects, found)
+    raise SystemExit(not report(found[0], found[1], limit))
 
 
 if __name__ == "__main__":

@@ -11,14 +11,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import psutil
 
 from bench.instructions.compare import Sample
-from bench.instructions.dialogue import IDLE, PARTS, Part
+from bench.instructions.dialogue import IDLE, PARTS, Address, Part
 
 METHODS: Final = Path(__file__).with_name("counter") / "counted.py"
 READY_SECONDS: Final = 300.0
@@ -71,16 +71,34 @@ class Processes:
     """A hub that is ready.
 
     Attributes:
-        url: of its WebSocket endpoint.
+        address: of its WebSocket endpoint.
         pids: by the name of the process.
     """
 
-    url: str
+    address: Address
     pids: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How a hub is set up.
+
+    Attributes:
+        settings: variables, without their prefix; of files the names.
+        files: the text of each, by name; they are in the folder that the hub runs in.
+        token: what the dialogue's connections authenticate with.
+    """
+
+    settings: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    token: str | None = None
+
+
+DEFAULTS: Final = Setup()
+
+
 @contextmanager
-def hub_of(root: Path, counter: Counter) -> Iterator[Processes]:
+def hub_of(root: Path, counter: Counter, setup: Setup = DEFAULTS) -> Iterator[Processes]:
     """Run a hub of the sources at ``root`` with one executor."""
     path = [*counter.python_path(), root / "server", root / "protocol"]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TRUNKLINE_", "PYTHON"))}
@@ -92,7 +110,10 @@ def hub_of(root: Path, counter: Counter) -> Iterator[Processes]:
         "MALLOC_ARENA_MAX": "1",
         "TRUNKLINE_PING_INTERVAL": "3600",
         "TRUNKLINE_START_TIMEOUT": str(READY_SECONDS),
+        **{f"TRUNKLINE_{name}": value for name, value in setup.settings.items()},
     }
+    for name, text in setup.files.items():
+        counter.folder.joinpath(name).write_text(text)
     command = [
         *counter.command(), sys.executable, "-m", "trunkline.cli", "serve", "--port", "0", "--packs", "none",
         "--no-demo", "--methods", METHODS.stem, "--executors", "1", "--data", str(counter.folder / "data"),
@@ -118,7 +139,7 @@ def hub_of(root: Path, counter: Counter) -> Iterator[Processes]:
             executors = psutil.Process(hub.pid).children()
             if len(executors) != 1:
                 raise SystemExit(f"the hub of {root} has {len(executors)} children, not just one executor")
-            yield Processes(url, {"hub": hub.pid, "executor": executors[0].pid})
+            yield Processes(Address(url, setup.token), {"hub": hub.pid, "executor": executors[0].pid})
         finally:
             hub.terminate()
             try:
@@ -127,7 +148,9 @@ def hub_of(root: Path, counter: Counter) -> Iterator[Processes]:
                 hub.kill()
 
 
-def count(root: Path, make: Callable[[Path], Counter], progress: Progress) -> dict[str, list[Sample]]:
+def count(
+    root: Path, make: Callable[[Path], Counter], progress: Progress, setup: Setup = DEFAULTS
+) -> dict[str, list[Sample]]:
     """Run the dialogue once.
 
     Args:
@@ -140,13 +163,13 @@ def count(root: Path, make: Callable[[Path], Counter], progress: Progress) -> di
     """
     with tempfile.TemporaryDirectory(prefix="trunkline-instructions-") as folder:
         counter = make(Path(folder))
-        with hub_of(root, counter) as hub:
+        with hub_of(root, counter, setup) as hub:
             for pid in hub.pids.values():
                 counter.start(pid)
             progress("hub is ready")
             samples: dict[str, list[Sample]] = {kind: [] for kind in counter.kinds}
             for kind_of_part in (IDLE, *PARTS):
-                for kind, sample in _count_part(kind_of_part(hub.url), hub.pids, counter):
+                for kind, sample in _count_part(kind_of_part(hub.address), hub.pids, counter):
                     samples[kind].append(sample)
                 progress(kind_of_part.name)
             return samples

@@ -11,6 +11,7 @@ import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from websockets.client import ClientProtocol
@@ -32,20 +33,32 @@ UNACKNOWLEDGED: Final = 2
 IDLE_SECONDS: Final = 1.0
 
 
-class Talk:
-    """A connection of the dialogue: blocking, without compression.
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a hub is spoken to.
 
-    Args:
+    Attributes:
         url: ``ws://host:port/path``.
+        token: what connections authenticate with; None where that is not asked for.
     """
 
-    def __init__(self, url: str) -> None:
-        uri = parse_uri(url)
+    url: str
+    token: str | None = None
+
+
+class Talk:
+    """A connection of the dialogue: blocking, without compression."""
+
+    def __init__(self, address: Address) -> None:
+        uri = parse_uri(address.url)
         self._socket = socket.create_connection((uri.host, uri.port), PATIENCE)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._protocol = ClientProtocol(uri)
         self._messages: list[dict[str, Any]] = []
-        self._protocol.send_request(self._protocol.connect())
+        upgrade = self._protocol.connect()
+        if address.token is not None:
+            upgrade.headers["Authorization"] = f"Bearer {address.token}"
+        self._protocol.send_request(upgrade)
         self._flush()
         self._read_events(1)  # the answer to the upgrade
 
@@ -129,8 +142,8 @@ class Part(ABC):
     rounds: ClassVar[int]
     warm_up: ClassVar[int]
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, address: Address) -> None:
+        self.address = address
         self.number = 0
 
     def next_number(self) -> int:
@@ -165,9 +178,9 @@ class Nothing(Part):
 class OneConnection(Part):
     """A part that needs one connection."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
-        self.talk = Talk(url)
+    def __init__(self, address: Address) -> None:
+        super().__init__(address)
+        self.talk = Talk(address)
 
     def close(self) -> None:
         self.talk.drop()
@@ -237,9 +250,9 @@ class Events(OneConnection):
     rounds = 500
     warm_up = 50
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
-        self.readers = [Talk(url) for _ in range(SUBSCRIBERS)]
+    def __init__(self, address: Address) -> None:
+        super().__init__(address)
+        self.readers = [Talk(address) for _ in range(SUBSCRIBERS)]
         for reader in self.readers:
             reader.call(self.next_number(), "subscribe", {"topic": "counted.events"})
 
@@ -263,8 +276,8 @@ class Sessions(OneConnection):
     rounds = 50
     warm_up = 5
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
+    def __init__(self, address: Address) -> None:
+        super().__init__(address)
         self.session = self.talk.call(0, "session.open", {})["session"]
         self.received = 0
 
@@ -275,7 +288,7 @@ class Sessions(OneConnection):
         self.received = self.number - UNACKNOWLEDGED
         self.talk.send({"method": "session.ack", "params": {"received": self.received}})
         self.talk.leave()
-        self.talk = Talk(self.url)
+        self.talk = Talk(self.address)
         resume = {"session": self.session, "received": self.received}
         opened = self.talk.call(0, "session.open", {"resume": resume})
         assert opened["resumed"], opened
