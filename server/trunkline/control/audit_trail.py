@@ -7,45 +7,74 @@ from typing import Any, Final
 
 import msgspec
 
-from trunkline.hub.connection import ClientCall, NotificationCall
+from trunkline.hub.connection import ClientCall, Connection, NotificationCall
 from trunkline.jobs.call import JobCall
-from trunkline.observe.audit import AuditLog
-from trunkline_protocol.calls import Call
+from trunkline.observe.audit import AuditLog, who_called
+from trunkline_protocol.calls import Call, Caller
 from trunkline_protocol.hub_methods import METHODS
 from trunkline_protocol.messages import UNREADABLE
+
+MAX_KNOWN: Final = 65_536
+"""Connections of which is kept what their lines have in common."""
 
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _items: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def audit(log: AuditLog, call: Call, code: int, seconds: float) -> None:
-    """Log a call that has ended, unless the hub made it for itself.
+class AuditTrail:
+    """Writes a line for each call that has ended, unless the hub made it for itself.
 
     The connection is that of the outermost call; 0 for a job, which has none.
-
-    Args:
-        code: 0 for success, else the error's code.
-        seconds: from receipt to outcome.
     """
-    caller = call.caller()
-    if caller is None:
-        return
-    number, peer = _from(call)
-    log.call(
-        caller.name,
-        caller.tenant,
-        number,
-        peer,
-        call.method,
-        code,
-        seconds,
-        target=target_of(call),
-        request_id=call.request_id(),
-        via=call.outer_method,
-        runs_as=caller.acting,
-        actor=caller.actor,
-        number=call.number,
-    )
+
+    def __init__(self, log: AuditLog) -> None:
+        self._log = log
+        self._known: dict[int, tuple[Caller, bytes]] = {}
+
+    def forget(self, connection: Connection) -> None:
+        """Forget a connection that is closed."""
+        self._known.pop(connection.number, None)
+
+    def ended(self, call: Call, code: int, seconds: float) -> None:
+        """Write the line of a call.
+
+        Args:
+            code: 0 for success, else the error's code.
+            seconds: from receipt to outcome.
+        """
+        info = call.info
+        target = target_of(call) if info is None or info.routing_key is not None else ""
+        if type(call) is not ClientCall or call.behalf is not None:
+            self._for_another(call, code, seconds, target)
+            return
+        connection = call.connection
+        known = self._known.get(connection.number)
+        if known is None or known[0] is not connection.principal:
+            known = self._know(connection)
+        if code:
+            request_id = call.request_id()
+        else:
+            request_id = call.known_request_id() or "" if call.metadata else getattr(call, "made_id", "")
+        self._log.call(known[1], call.method, code, seconds, target, request_id, call.number)
+
+    def _know(self, connection: Connection) -> tuple[Caller, bytes]:
+        principal = connection.principal
+        who = who_called(principal.name, principal.tenant, connection.number, connection.peer)
+        if len(self._known) >= MAX_KNOWN:  # sessions have calls that end long after their connection
+            self._known.clear()
+        known = self._known[connection.number] = principal, who
+        return known
+
+    def _for_another(self, call: Call, code: int, seconds: float, target: str) -> None:
+        """Write the line of a call that a method, a job or a gateway has made for a principal, or a notification's."""
+        caller = call.caller()
+        if caller is None:
+            return
+        number, peer = _from(call)
+        via, acting, actor = call.outer_method, caller.acting, caller.actor
+        who = who_called(caller.name, caller.tenant, number, peer, via=via, runs_as=acting, actor=actor)
+        request_id = call.request_id() if code or via else call.known_request_id() or ""
+        self._log.call(who, call.method, code, seconds, target, request_id, call.number)
 
 
 def _from(call: Call) -> tuple[int, str]:

@@ -12,7 +12,7 @@ from trunkline.broker.keys import PublishKeyLimits
 from trunkline.broker.memory import HistoryLimits, MemoryBroker
 from trunkline.config import Settings
 from trunkline.control import HubView, control_methods
-from trunkline.control.audit_trail import audit
+from trunkline.control.audit_trail import AuditTrail
 from trunkline.control.caches import CacheCalls
 from trunkline.control.calls import CallsInFlight
 from trunkline.control.data_folder import DataFolder, Disk
@@ -154,6 +154,7 @@ class HubParts:
         self.figures = ExecutorFigures()
         self.sampler = Sampler(self.stats, lambda: worker_totals(tallies(self.pool.crew)), self._sampled)
         self.audit = _audit_log(settings)
+        self.trail = None if self.audit is None else AuditTrail(self.audit)
         self.tracer = _tracer(settings)
         self.log_request = request_log(settings.log_requests)
         mask = self._mask = SecretMask(settings.secrets)
@@ -288,8 +289,8 @@ class HubParts:
             self.tracer.finished(call, method, seconds, code)
         if self.log_request is not None:
             self.log_request(call, method, seconds, code)
-        if self.audit is not None:
-            audit(self.audit, call, code, seconds)
+        if self.trail is not None:
+            self.trail.ended(call, code, seconds)
         if self.monitor.wants_failures if code else self.monitor.wants_requests:
             self.monitor.finished(call, seconds, code)
 
@@ -308,8 +309,9 @@ class HubParts:
         self.sessions.detached()
         self.registrations.changed(connection)
         self.monitor.closed(connection)
-        if self.audit is not None:
+        if self.audit is not None and self.trail is not None:
             self.audit.event("disconnected", **_who(connection))
+            self.trail.forget(connection)
 
     def _moved(self, newcomer: Connection, own: Connection) -> None:
         """A session was resumed: the connection made for its new socket is replaced by the session's own."""

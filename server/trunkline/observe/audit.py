@@ -11,8 +11,8 @@
 ``count`` lines could not be written.
 
 The event loop only formats a line and puts it into a bounded buffer; a thread of its own writes, so that a slow or full
-disk never holds up a call. What does not fit, or cannot be written, is counted and reported: in the hub's log at once,
-and in the file as soon as that can be written again.
+disk never holds up a call. What does not fit, or cannot be written, is counted and reported: in the hub's
+log at once, and in the file as soon as that can be written again.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ import time
 from collections import deque
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from trunkline.observe.audit_file import AuditFile, Rotation
 from trunkline_protocol.errors import ERROR_TABLE
 
-BUFFER_BYTES: Final = 4 * 2**20
-"""What may wait for the disk; at 150 bytes a line some 28,000 calls."""
+BUFFER_LINES: Final = 32_768
+"""What may wait for the disk: some 10 MB, since what peers choose of a line is cut to a few hundred characters."""
 
-FLUSH_BYTES: Final = 512 * 1024
+FLUSH_LINES: Final = 4096
 """So much is written at once: each time the writer wakes it takes the interpreter from the event loop."""
 FLUSH_SECONDS: Final = 0.2
 RETRY_SECONDS: Final = 1.0
@@ -45,14 +45,9 @@ _CLOSE_STEPS: Final = 20
 MAX_TEXT_CHARS: Final = 256
 """Of a method, name or reason; peers choose methods."""
 
-_CALL: Final = (
-    b'{"time":"%b.%03dZ","event":"call","principal":%b,"tenant":%b,"connection":%d,"peer":%b,"method":%b,'
-    b'"outcome":%b,"duration_ms":%.3f}\n'
-)
-_OUTCOMES: Final = {
-    0: b'"ok","code":0',
-    **{code: b'"%b","code":%d' % (row.name.encode(), code) for code, row in ERROR_TABLE.items()},
-}
+_CALL: Final = b'{"time":"%b.%03dZ","event":"call",%b,"method":%b,"outcome":%b,"duration_ms":%.3f%b}\n'
+_OK: Final = b'"ok","code":0'
+_OUTCOMES: Final = {code: b'"%b","code":%d' % (row.name.encode(), code) for code, row in ERROR_TABLE.items()}
 
 logger = logging.getLogger("trunkline.audit")
 
@@ -63,32 +58,30 @@ class AuditLog:
     Args:
         path: the file; made with mode 0600 where there is none.
         rotation: when a new file is begun; by default never.
-        buffer_bytes: bound of what waits to be written.
+        buffer_lines: bound of what waits to be written.
 
     Raises:
         ValueError: the file cannot be opened.
     """
 
-    def __init__(self, path: Path, rotation: Rotation | None = None, *, buffer_bytes: int = BUFFER_BYTES) -> None:
+    def __init__(self, path: Path, rotation: Rotation | None = None, *, buffer_lines: int = BUFFER_LINES) -> None:
         self._path = path
-        self._limit = buffer_bytes
+        self._limit = buffer_lines
         try:
             self._file = AuditFile(path, rotation or Rotation())
         except OSError as error:
             raise ValueError(f"TRUNKLINE_AUDIT_FILE: {path}: cannot be opened: {error.strerror}") from error
         self._lines: deque[bytes] = deque()
         # One thread adds and one writes. Each counter is changed by one of them alone, so that they need no lock.
-        self._added = 0
         self._refused = 0
-        self._taken = 0
         self._unwritten = 0
         self._reported = 0
         self._awake = False
+        self._second, self._prefix = 0, b""
         self._reopen_wanted = False
         self._closing = False
         self._pending = threading.Event()
         self._hurry = threading.Event()
-        self._second, self._prefix = 0, b""
         self._failing = False
         self._complained = -REPORT_SECONDS
         self._writer = threading.Thread(target=self._write_until_closed, name="trunkline-audit", daemon=True)
@@ -101,36 +94,23 @@ class AuditLog:
 
     def call(
         self,
-        principal_name: str,
-        tenant: str,
-        connection: int,
-        peer: str,
+        who: bytes,
         method: str,
         code: int,
         seconds: float,
-        *,
         target: str = "",
         request_id: str = "",
-        via: str = "",
-        runs_as: str = "",
-        actor: str = "",
         number: int = 0,
     ) -> None:
         """Write the line of a call that has ended. Never blocks and never raises for what a peer can choose.
 
         Args:
-            principal_name: who called.
-            tenant: whose principal that is.
-            connection: number of the connection.
-            peer: ``host:port``.
+            who: made by :func:`who_called`.
             method: as the peer named it, served or not.
             code: 0 for success, else the error's code.
             seconds: from receipt to outcome.
             target: what the call is about: a topic, a collection, a job, an executor.
-            request_id: under which logs and errors name the call.
-            via: the method that made the call for this principal; empty where it called itself.
-            runs_as: the method with whose rights the call was made; empty where they were the principal's.
-            actor: the principal that made the call as this one; empty where this one did.
+            request_id: under which logs and errors name the call; empty where nothing does.
             number: by which ``system.cancel`` names the call; 0 where nobody has listed it.
         """
         now = time.time()
@@ -139,33 +119,9 @@ class AuditLog:
             self._second, self._prefix = second, _time_prefix(second)
         if len(method) > MAX_TEXT_CHARS:
             method = _clean(method)  # what the cache keeps has to be small
-        line = _CALL % (
-            self._prefix,
-            (now - second) * 1000,
-            _quoted(principal_name),
-            _quoted(tenant),
-            connection,
-            _quoted(peer),
-            _quoted(method),
-            _OUTCOMES.get(code) or _application_error(code),
-            seconds * 1000,
-        )
-        more = b""
-        if target:
-            more += b',"target":%b' % _encoded(target)
-        if request_id:
-            more += b',"request_id":%b' % _encoded(request_id)
-        if via:
-            more += b',"via":%b' % _quoted(_clean(via))
-        if runs_as:
-            more += b',"runs_as":%b' % _quoted(_clean(runs_as))
-        if actor:
-            more += b',"actor":%b' % _quoted(actor)
-        if number:
-            more += b',"call":%d' % number
-        if more:
-            line = b"%b%b}\n" % (line[:-2], more)
-        self._add(line)
+        more = _members(target, request_id, number) if target or request_id or number else b""
+        outcome = (_OUTCOMES.get(code) or _application_error(code)) if code else _OK
+        self._add(_CALL % (self._prefix, (now - second) * 1000, who, _quoted(method), outcome, seconds * 1000, more))
 
     def event(self, kind: str, **fields: str | int | float | None) -> None:
         """Write the line of another event, for example ``event("refused", peer=..., code=6001, reason=...)``.
@@ -192,19 +148,18 @@ class AuditLog:
         logger.error("audit log: the disk does not answer; lines are lost", extra={"path": str(self._path)})
 
     def _add(self, line: bytes) -> None:
-        added = self._added + len(line)
-        waiting = added - self._taken
-        if waiting > self._limit or self._closing:
+        lines = self._lines
+        waiting = len(lines)
+        if waiting >= self._limit or self._closing:
             self._refused += 1
             if not self._closing:
                 self._complain("audit log: the disk is too slow; lines are lost", None)
             return
-        self._lines.append(line)
-        self._added = added
+        lines.append(line)
         if not self._awake:
             self._awake = True
             self._pending.set()
-        if waiting >= FLUSH_BYTES and not self._hurry.is_set():
+        elif waiting == FLUSH_LINES:
             self._hurry.set()
 
     def _wake(self) -> None:
@@ -234,7 +189,6 @@ class AuditLog:
         report = [_event_line("lost", {"count": lost - self._reported})] if lost > self._reported else []
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
         written = self._write(report + lines) if report or lines else 0
-        self._taken += sum(map(len, lines))
         if written >= len(report):
             self._reported = lost
         self._unwritten += len(lines) - max(0, written - len(report))
@@ -266,6 +220,35 @@ class AuditLog:
             logger.error(what, extra={"path": str(self._path), "lost": self.lost, "reason": reason})
 
 
+def who_called(
+    name: str, tenant: str, connection: int, peer: str, *, via: str = "", runs_as: str = "", actor: str = ""
+) -> bytes:
+    """The members of a call's line that say who called, as JSON without braces.
+
+    Args:
+        name: of the principal.
+        tenant: whose principal that is.
+        connection: number of the connection.
+        peer: ``host:port``.
+        via: the method that made the call for this principal; empty where it called itself.
+        runs_as: the method with whose rights the call was made; empty where they were the principal's.
+        actor: the principal that made the call as this one; empty where this one did.
+    """
+    said: dict[str, str | int] = {"principal": name, "tenant": tenant, "connection": connection, "peer": peer}
+    said |= {key: text for key, text in (("via", via), ("runs_as", runs_as), ("actor", actor)) if text}
+    return _encode(said)[1:-1]
+
+
+def _members(target: str, request_id: str, number: int) -> bytes:
+    said = {"target": target, "request_id": request_id, "call": number}
+    return b"," + _encode({name: value for name, value in said.items() if value})[1:-1]
+
+
+def _encode(members: dict[str, Any]) -> bytes:
+    said = {name: _clean(value) if isinstance(value, str) else value for name, value in members.items()}
+    return msgspec.json.encode(said)
+
+
 def _time_prefix(second: int) -> bytes:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
 
@@ -273,16 +256,12 @@ def _time_prefix(second: int) -> bytes:
 def _event_line(kind: str, fields: dict[str, str | int | float | None]) -> bytes:
     now = time.time()
     stamp = f"{_time_prefix(int(now)).decode()}.{int(now % 1 * 1000):03d}Z"
-    said = {name: _clean(value) if isinstance(value, str) else value for name, value in fields.items()}
-    return msgspec.json.encode({"time": stamp, "event": kind, **said}) + b"\n"
+    return _encode({"time": stamp, "event": kind, **fields}) + b"\n"
 
 
-def _encoded(text: str) -> bytes:
-    return msgspec.json.encode(_clean(text))
-
-
-_quoted: Final = lru_cache(maxsize=4096)(_encoded)
-"""For texts that many lines have."""
+@lru_cache(maxsize=4096)
+def _quoted(method: str) -> bytes:
+    return msgspec.json.encode(_clean(method))
 
 
 def _clean(text: str) -> str:
