@@ -48,7 +48,6 @@ def test_nothing_can_be_said_against_the_settings(tmp_path: Path) -> None:
 
 def unit() -> RawConfigParser:
     parsed = RawConfigParser(strict=False)
-    parsed.optionxform = str  # type: ignore[assignment,method-assign]
     parsed.read_string(FILES["trunkline.service"])
     return parsed
 
