@@ -200,7 +200,8 @@ def _hook(settings: Settings, _facts: Facts) -> Iterator[Finding]:
 
 
 def _plaintext(settings: Settings, _facts: Facts) -> Iterator[Finding]:
-    if not settings.is_loopback and _has_tcp(settings) and not settings.trusted_proxies:
+    has_tls = getattr(settings, "tls_certificate", None) is not None
+    if not settings.is_loopback and _has_tcp(settings) and not settings.trusted_proxies and not has_tls:
         yield Finding(
             "high",
             "no-tls",
