@@ -28,6 +28,7 @@ LIBRARIES: dict[str, set[str]] = {
     "trunkline.config": {"pydantic", "pydantic_settings"},
     "trunkline.group_settings": {"pydantic"},
     "trunkline.tenant_settings": {"pydantic", "pydantic_settings"},
+    "trunkline.service_settings": {"pydantic", "pydantic_settings"},
     "trunkline.hub": COMMON,
     "trunkline.broker": COMMON,
     "trunkline.control": {"psutil", *COMMON},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -53,6 +54,14 @@ def values_of(code: str) -> list[object]:
         return [json.loads(code)]
     except json.JSONDecodeError:
         return [json.loads(line) for line in code.splitlines()]
+
+
+def test_tests_that_security_names_are_there() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (REPOSITORY / "SECURITY.md").read_text()))
+    sources = [path.read_text() for path in (REPOSITORY / "tests").rglob("test_*.py")]
+    there = {name for text in sources for name in re.findall(r"^(?:async )?def (test_\w+)", text, re.MULTILINE)}
+    assert len(named) > 30
+    assert named - there == set()
 
 
 def test_the_index_has_every_page() -> None:

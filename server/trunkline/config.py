@@ -30,6 +30,7 @@ from pydantic_settings import (
 
 from trunkline import defaults
 from trunkline.group_settings import Groups, GroupSettings, default_executors
+from trunkline.service_settings import ServiceSettings
 from trunkline.setting_names import (
     PREFIX,
     SettingsError,
@@ -73,7 +74,7 @@ CREDENTIALS = (
 """Settings that are never blank: a variable that was to hold a secret and is empty would leave the door open."""
 
 
-class Settings(TenantSettings, BaseSettings):
+class Settings(ServiceSettings, TenantSettings, BaseSettings):
     """Everything that can be set. Sizes are in bytes, times in seconds, unless the name says otherwise."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", validate_default=True)

@@ -1,4 +1,4 @@
-"""nginx and haproxy in front of a hub: processes of their own, from a configuration made here."""
+"""Reverse proxies in front of a hub: processes of their own, from a configuration made here."""
 
 from __future__ import annotations
 
@@ -76,12 +76,19 @@ class ReverseProxy:
         self.port = port
         config = folder / f"{name}.conf"
         config.write_text(configuration)
-        self._command = [program, "-c", str(config)] if name == "nginx" else [program, "-db", "-f", str(config)]
+        self._command = {
+            "nginx": [program, "-c", str(config)],
+            "haproxy": [program, "-db", "-f", str(config)],
+            "caddy": [program, "run", "--adapter", "caddyfile", "--config", str(config)],
+        }[name]
         self._process: subprocess.Popen[bytes] | None = None
+        self._env = os.environ | {"XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)}  # caddy writes there
 
     def start(self) -> None:
         """Run it, and wait until it listens."""
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, start_new_session=True)
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, start_new_session=True, env=self._env
+        )
         eventually(self._listens, "the reverse proxy listens")
 
     def stop(self) -> None:
@@ -99,6 +106,17 @@ class ReverseProxy:
             return attempt.connect_ex(("127.0.0.1", self.port)) == 0
 
 
+def program_of(name: str) -> str:
+    """Where a reverse proxy is installed; skips where it is not, but not in CI."""
+    program = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    if program is None:
+        reason = f"no {name} on the path: make deps-debian installs it"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return program
+
+
 @contextmanager
 def reverse_proxy(
     name: str, target: int, configurations: Mapping[str, str] = CONFIGURATIONS, *, idle: int = IDLE_SECONDS
@@ -108,12 +126,7 @@ def reverse_proxy(
     Args:
         idle: seconds without a byte after which it cuts a connection.
     """
-    program = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
-    if program is None:
-        reason = f"no {name} on the path: make deps-debian installs it"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    program = program_of(name)
     with tempfile.TemporaryDirectory(prefix="trunkline-proxy-") as folder, reserved_port() as port:
         Path(folder).chmod(0o755)
         configuration = configurations[name].format(folder=folder, port=port, target=target, idle=idle)

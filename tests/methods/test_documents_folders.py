@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -96,6 +99,101 @@ def test_a_link_that_is_put_there_after_the_check_is_not_followed(root: Path) ->
     (root / "a.txt").symlink_to(root.parent / "secret.md")
     with pytest.raises(Unreadable, match="it cannot be read"):
         read_file(resolved)
+
+
+@pytest.fixture
+def outside(root: Path) -> Path:
+    """A folder beside the root that has a file of the same name as one in ``sub``."""
+    (root.parent / "outside").mkdir()
+    (root.parent / "outside" / "c.html").write_text("secret")
+    return root.parent / "outside"
+
+
+def exchange(folder: Path, target: Path) -> None:
+    """Put a link where a folder is."""
+    folder.rename(folder.with_name("was"))
+    folder.symlink_to(target)
+
+
+@pytest.mark.parametrize("depth", ["sub", "."])
+def test_a_folder_that_becomes_a_link_after_the_check_is_not_gone_through(
+    root: Path, outside: Path, depth: str
+) -> None:
+    roots = Roots(str(root))
+    resolved = roots.resolve(roots.find("sub/c.html"))
+    (outside / "sub").symlink_to(outside)
+    exchange(root / depth if depth == "sub" else root, outside)
+    with pytest.raises(Unreadable, match="it cannot be read"):
+        read_file(resolved)
+
+
+def test_a_folder_that_becomes_a_link_while_names_are_listed_is_not_listed(root: Path, outside: Path) -> None:
+    roots = Roots(str(root))
+    found = walk(roots.find("."), resolve=roots.resolve)
+    assert next(found).name == "a.txt"
+    exchange(root / "sub", outside)
+    assert [each.name for each in found] == ["b.md", "sub"], "as what cannot be read"
+    with pytest.raises(RpcError, match="is outside the folders"):
+        roots.resolve(FoundFile("sub", root / "sub"))
+
+
+def test_whatever_is_exchanged_meanwhile_nothing_outside_is_read(root: Path, outside: Path) -> None:
+    roots, over = Roots(str(root)), threading.Event()
+    link, aside = root / ".link", root / ".aside"
+    link.symlink_to(outside)
+
+    def exchanging() -> None:
+        while not over.is_set():
+            (root / "sub").rename(aside)
+            link.rename(root / "sub")
+            (root / "sub").rename(link)
+            aside.rename(root / "sub")
+
+    said: Counter[str] = Counter()
+    exchanger = threading.Thread(target=exchanging)
+    exchanger.start()
+    try:
+        for _ in range(3000):
+            try:
+                said[read_file(roots.resolve(roots.find("sub/c.html"))).decode()] += 1
+            except (RpcError, Unreadable) as error:
+                said[type(error).__name__] += 1
+    finally:
+        over.set()
+        exchanger.join()
+    assert said.keys() <= {"sub/c.html", "RpcError", "Unreadable"}, said
+
+
+@pytest.mark.parametrize("path", ["/proc/self/environ", "/proc/self/root/etc/passwd", "/dev/zero", "//etc/passwd"])
+def test_paths_of_the_kernel_are_outside(root: Path, path: str) -> None:
+    refused(Roots(str(root)), path, FORBIDDEN)
+    (root / "link.md").symlink_to(path)
+    refused(Roots(str(root)), "link.md", FORBIDDEN)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is of Linux")
+def test_links_that_the_kernel_answers_are_not_followed() -> None:
+    with pytest.raises(Unreadable, match="it cannot be read"):
+        read_file(Path("/proc/self/root/etc/passwd"))
+    with pytest.raises(Unreadable, match="it is no regular file"):
+        read_file(Path("/dev/zero"))
+
+
+def test_a_file_is_read_as_far_as_it_was_large(root: Path) -> None:
+    with (root / "large.md").open("wb") as file:
+        file.truncate(65 * 2**20)
+    with pytest.raises(Unreadable, match=r"it has 68,157,440 bytes, and files are read up to 67,108,864"):
+        read_file(root / "large.md")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the right to search a folder is not enough")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list everything")
+def test_folders_above_need_not_be_listed(root: Path) -> None:
+    root.parent.chmod(0o111)
+    try:
+        assert read_file(root / "a.txt") == b"a.txt"
+    finally:
+        root.parent.chmod(0o700)
 
 
 @pytest.mark.parametrize("path", ["nobody.md", "a.txt/b", "", "a\x00b"])

@@ -1,7 +1,8 @@
 """The ``trunkline`` command: collects all subcommands and defines the basic ones, such as serve and call.
 
 Exit codes: 0 success, 1 the call or check failed or the connection was lost, 2 wrong usage or configuration, 3 no hub
-at the URL, 130 Ctrl-C, 141 the output is not read any more (as of programs that SIGPIPE ends).
+at the URL, 4 and 5 of doctor --security, 130 Ctrl-C, 141 the output is not read any more (as of programs that SIGPIPE
+ends).
 """
 
 from __future__ import annotations
@@ -303,18 +304,30 @@ def doctor(
         bool, typer.Option("--redact/--no-redact", help="Leave names, addresses and what methods say out of FILE.")
     ] = True,
     part_seconds: Annotated[float, typer.Option(min=0.1, help="Seconds that each part of FILE may take.")] = 5.0,
+    security: Annotated[
+        bool, typer.Option("--security", help="List what of settings, files and process makes the hub less safe.")
+    ] = False,
+    raw: Annotated[bool, typer.Option("--json", help="With --security: print one JSON object.")] = False,
 ) -> None:
     """Check this installation, and the hub if one is running.
 
     With --bundle, write what is needed to understand the hub into one archive instead: checks, versions, settings,
     health, figures, log, limits, processes. There is no secret in it. What is missing is named, with the reason; the
     exit code is 0 if the archive was written.
+
+    With --security, judge the settings, files and limits that a hub started here would have: each finding has its
+    severity, why it matters, and what ends it. The exit code is 4 where one is medium, 5 where one is high.
     """
     from trunkline.cli.doctor import run_checks
     from trunkline.cli.show.tables import print_checks
 
     if config is not None and not config.is_file():
         fail(EXIT_USAGE, f"no such configuration file: {config}")
+    if security:
+        from trunkline.cli.security.command import review
+
+        review(config, raw=raw)
+        return
     if bundle is not None:
         from trunkline.cli.bundle.command import Wish, write_bundle
 

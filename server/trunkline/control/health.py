@@ -15,6 +15,7 @@ from trunkline.control.data_folder import Disk
 from trunkline.control.failing import FailureRates
 from trunkline.control.judgement import NEVER, STOPPING, Seen, changed, judge, without_messages
 from trunkline.control.method import HubView
+from trunkline.control.probes import Probes
 from trunkline.control.processes import Processes
 from trunkline.hub.dispatch import Handlers, replying
 from trunkline.hub.principal import ADMIN
@@ -34,15 +35,20 @@ class HealthWatch:
     Args:
         view: what is judged.
         clock: monotonic, in seconds.
+        probes: of the services elsewhere that settings name.
 
     Attributes:
         failures: what fails, by method.
         processes: what the processes of hub and executors use.
+        probes: as given.
         on_change: called after a tick that has found another judgement.
     """
 
-    def __init__(self, view: HubView, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, view: HubView, clock: Callable[[], float] = time.monotonic, probes: Probes | None = None
+    ) -> None:
         self._view = view
+        self.probes = probes or Probes({})
         self._clock = clock
         self.failures = FailureRates(view.stats)
         self.processes = Processes(clock)
@@ -82,7 +88,8 @@ class HealthWatch:
         at = int(time.time() * 1000)
         low = [each.text for each in self._disk.low]
         groups, draining = view.pool.groups(), view.router.draining
-        seen = Seen(draining, groups, failing, self._clients, self._disk.trouble, at, view.tripped(), low)
+        away = self.probes.troubles(), self.probes.missing()
+        seen = Seen(draining, groups, failing, self._clients, self._disk.trouble, at, view.tripped(), low, *away)
         self._judged = judge(seen, self._judged)
         return self._judged
 
@@ -93,7 +100,8 @@ class HealthWatch:
             return []
         if self._view.router.draining:
             return [STOPPING]
-        return [cause.text for group in judged.groups if not group.ready for cause in group.causes]
+        unready = [cause.text for group in judged.groups if not group.ready for cause in group.causes]
+        return [*unready, *self.probes.missing()]
 
     def check(self) -> Health:
         """The result of ``health.check``."""

@@ -9,10 +9,10 @@ degraded      a part cannot be served: an executor, a kind of call, a module of 
 healthy       else
 ============  =========================================================================
 
-The hub is unhealthy where none of its groups can serve anything, and degraded where something of it cannot be served,
-a method fails, or room for data runs out. ``ready``: something can be served, and no group starts for the first time. A
-group that cannot be loaded does not make a hub unready whose other groups serve: who probes it would take those away,
-too.
+The hub is unhealthy where none of its groups can serve anything, and degraded where something of it cannot be served, a
+method fails, room for data runs out, or a service elsewhere does not answer. ``ready``: something can be served, no
+group starts for the first time, and the services answer that are required. A group that cannot be loaded does not make
+a hub unready whose other groups serve: who probes it would take those away, too.
 """
 
 from __future__ import annotations
@@ -69,6 +69,8 @@ class Seen:
         at: milliseconds since 1970.
         tripped: the circuit breakers that are not closed, in words.
         low: what runs out on the disks of the data folder, in words.
+        services: which services elsewhere do not answer, in words.
+        missing: what is wrong with those of them that the hub is not ready without, in words.
     """
 
     draining: bool
@@ -79,6 +81,8 @@ class Seen:
     at: int
     tripped: Sequence[str] = ()
     low: Sequence[str] = ()
+    services: Sequence[str] = ()
+    missing: Sequence[str] = ()
 
 
 NEVER: Final = Serving(status="starting", ready=False, since=0, causes=[], groups=[], methods=[], methods_more=0)
@@ -96,9 +100,9 @@ def judge(seen: Seen, before: Serving) -> Serving:
     causes += [cause.text for group in groups for cause in group.causes]
     return Serving(
         status=status,
-        ready=not seen.draining and _is_ready(groups),
+        ready=not seen.draining and not seen.missing and _is_ready(groups),
         since=before.since if before.status == status and before.since else seen.at,
-        causes=[*causes, *seen.low, *seen.tripped, *_in_words(methods)],
+        causes=[*causes, *seen.low, *seen.services, *seen.tripped, *_in_words(methods)],
         groups=groups,
         methods=methods[:MAX_METHODS],
         methods_more=max(0, len(methods) - MAX_METHODS) + left_out,
@@ -129,7 +133,9 @@ def _status(seen: Seen, groups: list[GroupHealth], methods: list[MethodHealth]) 
         return "stopping"
     if groups and not any(group.ready for group in groups):
         return "starting" if all(group.status == "starting" for group in groups) else "unhealthy"
-    concerned = seen.low or seen.tripped or any(not is_away(method) for method in methods)
+    concerned = (
+        seen.low or seen.services or seen.missing or seen.tripped or any(not is_away(method) for method in methods)
+    )
     return "degraded" if concerned or any(group.status != "healthy" for group in groups) else "healthy"
 
 

@@ -24,7 +24,7 @@ async def detailed_services(health: HealthWatch, *, with_messages: bool) -> Deta
     """The result of ``health.detailed`` with ``uptime`` in seconds and ``services: {name: {status, latencyMs}}``.
 
     The latency of the hub is one turn of its event loop; that of an executor is from its last ping to the pong, null
-    before the first.
+    before the first; that of a service elsewhere is of its last probe, null where that failed.
     """
     latency = await loop_latency()
     said = health.detailed(with_messages=with_messages)
@@ -32,6 +32,7 @@ async def detailed_services(health: HealthWatch, *, with_messages: bool) -> Deta
         executor.worker_id: ServiceHealth(_STATUSES.get(executor.status, "unhealthy"), executor.latency_ms)
         for executor in said.executors
     }
+    services |= health.probes.services
     return DetailedServices(**msgspec.structs.asdict(said), uptime=said.uptime_seconds, services=services)
 
 

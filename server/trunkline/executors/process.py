@@ -9,13 +9,11 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import ctypes
 import faulthandler
 import functools
 import itertools
 import logging
 import os
-import resource
 import signal
 import socket
 import sys
@@ -31,6 +29,7 @@ from trunkline.background import keep_up, start_task, thread_died
 from trunkline.executors import ipc
 from trunkline.executors.environment import watch
 from trunkline.executors.printing import finish_output, tell_by_records
+from trunkline.executors.restrictions import die_with_parent, refuse_new_privileges, set_rlimits
 from trunkline.methods.context import Chunk, Context, Host, executors_context
 from trunkline.methods.figures import FIGURES
 from trunkline.methods.loading import load_modules
@@ -45,7 +44,6 @@ from trunkline_protocol.depth import CARRIED_DEPTH, MAX_DEPTH, is_too_deep, too_
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.slots import slot_of
 
-PR_SET_PDEATHSIG: Final = 1
 EXIT_LOAD_FAILED: Final = 3
 NESTED_CREDIT_STEP: Final = 16
 STATS_INTERVAL: Final = 1.0
@@ -418,26 +416,6 @@ def _all_failed(failed: list[ModuleFailure], sources: dict[str, int]) -> RpcErro
     return RpcError(failed[0].code, words, data={"failed": msgspec.to_builtins(failed), "sources": sources})
 
 
-def die_with_parent(parent: int) -> None:
-    """Ask the kernel to kill this process when the hub dies (Linux); on other systems the closed wire ends it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(0)
-
-
-def set_rlimits(limits: Mapping[str, int]) -> None:
-    """Set limits of this process and of what it starts, so that neither can raise them again.
-
-    Raises:
-        ValueError: one is above that of the hub.
-    """
-    for name, value in limits.items():
-        # Above its limit of CPU a process gets SIGXCPU, which says why it ended; at the second one SIGKILL.
-        hard = value + 1 if name == "cpu" else value
-        resource.setrlimit(getattr(resource, f"RLIMIT_{name.upper()}"), (value, hard))
-
-
 def run_to_end(work: Coroutine[Any, Any, int]) -> int:
     """Run the loop until ``work`` is done, and return its result.
 
@@ -473,6 +451,7 @@ def main() -> None:
     faulthandler.enable()  # a crash in native code says where
     keep_signals_from_ending()
     tell_by_records(config.settings.get("log_level", "info"), config.modules)
+    refuse_new_privileges()
     wire = socket.socket(fileno=int(sys.argv[1]))
     os.dup(wire.fileno())  # stays open until the process ends, so that the hub hears of its end and not before
     wire.setblocking(False)

@@ -24,6 +24,7 @@ from trunkline.control.method import tools
 from trunkline.control.metrics import worker_totals
 from trunkline.control.monitoring import Monitor
 from trunkline.control.pipelines import PipelineLimits, Pipelines
+from trunkline.control.probes import Probes
 from trunkline.control.readings import Readings
 from trunkline.control.requests import request_log
 from trunkline.control.sampling import Sampler, failed_calls
@@ -110,7 +111,7 @@ class HubParts:
         self.router = self._router(settings)
         self.router.tracer = self.tracer
         self.view = self._view(settings)
-        self.health = HealthWatch(self.view)
+        self.health = HealthWatch(self.view, probes=Probes(settings.services, settings.required_services))
         self.monitor = Monitor(self.view, self.health, lambda: self.topics, self.log_tap, self.failed)
         self.broker = self._broker(settings)
         serves = (self.router.route, self.pool.find, self.answers)

@@ -226,6 +226,7 @@ class HubProcess:
         self.parts.jobs.start()
         self.parts.sampler.start()
         self.parts.health.start()
+        self.parts.health.probes.start()
         serving = start_task(server.serve(sockets=listeners), "http server")
         while not server.started and not serving.done():
             await asyncio.sleep(0.005)
@@ -265,6 +266,7 @@ class HubProcess:
         parts.monitor.stop()
         parts.sampler.stop()
         parts.health.stop()
+        parts.health.probes.stop()
         parts.sessions.stop()
         if parts.audit is not None:
             parts.audit.close()

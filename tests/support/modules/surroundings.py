@@ -1,8 +1,11 @@
-"""What a method sees of its process: the environment, the command line, the umask."""
+"""What a method sees of its process: the environment, the command line, the umask, what the kernel lets it do."""
 
 from __future__ import annotations
 
 import os
+import resource
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +40,19 @@ def write(path: str) -> None:
     file = Path(path)
     file.parent.mkdir(parents=True)
     file.write_text("text")
+
+
+@method("surroundings.run")
+def run(command: list[str]) -> str:
+    """What a program prints."""
+    return subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout.strip()
+
+
+@method("surroundings.core")
+def core() -> list[list[int]]:
+    """The limits of core files, of this process and of one that it starts."""
+    words = "import resource; print(*resource.getrlimit(resource.RLIMIT_CORE))"
+    return [
+        list(resource.getrlimit(resource.RLIMIT_CORE)),
+        [int(each) for each in run([sys.executable, "-c", words]).split()],
+    ]

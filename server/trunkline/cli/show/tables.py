@@ -30,7 +30,7 @@ _GAP_REASONS: Final = {
     "client_slow": "they arrived faster than they could be printed",
     "missing": "the hub skipped them",
 }
-_STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
+_STYLES = {"ok": "green", "warning": "yellow", "failed": "red", "low": "", "medium": "yellow", "high": "red"}
 
 
 UNWRAPPED: Final = 10_000
@@ -215,6 +215,16 @@ def print_checks(checks: list[Check]) -> None:
     console = console_for_tables()
     for check in checks:
         console.print(Text.assemble((f"{check.state:<8}", _STYLES[check.state]), f" {check.name}: {check.detail}"))
+
+
+def print_findings(findings: list[tuple[str, list[str]]], summary: str) -> None:
+    """Print the results of ``trunkline doctor --security``: of each its severity and its lines."""
+    console = console_for_tables()
+    for severity, (first, *more) in findings:
+        console.print(Text.assemble((f"{severity:<8}", _STYLES[severity]), f" {first}"))
+        for line in more:
+            console.print(Text(f"{'':<8} {line}"))
+    console.print(Text(summary))
 
 
 def print_checked(catalogue: Catalogue, group: str | None) -> None:

@@ -164,6 +164,10 @@ class TokensFile:
             admissions[digest] = _Admission(principal, _expiry(entry.expires, where))
         return cls(roles, admissions)
 
+    def entries(self) -> list[tuple[Principal, float | None]]:
+        """The principal of each token, and when it expires, in seconds since 1970; None for never."""
+        return [(each.principal, each.expires_at) for each in self._by_digest.values()]
+
     def find(self, token: str) -> Principal | None:
         """The principal a token belongs to; None where the token is not in the file.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -13,6 +12,7 @@ from typing import Final
 from trunkline import ErrorCode, RpcError
 from trunkline.methods.documents.extract import KINDS, check_size
 from trunkline.methods.documents.formats import Unreadable
+from trunkline.methods.documents.opening import is_there, list_folder, open_file
 
 SETTING: Final = "TRUNKLINE_DOCUMENTS_ROOT"
 
@@ -55,8 +55,7 @@ class Roots:
         root, inside = self._locate(path)
         name = PurePosixPath(root.name, inside) if len(self._roots) > 1 else inside
         found = FoundFile(name.as_posix(), root / inside)
-        self.resolve(found, path)
-        if not found.path.exists():
+        if not is_there(self.resolve(found, path)):
             raise RpcError(ErrorCode.INVALID_PARAMS, f"path {path!r:.300}: there is no such file or folder")
         return found
 
@@ -82,6 +81,8 @@ class Roots:
 
     def resolve(self, found: FoundFile, said: str | None = None) -> Path:
         """The path of a file with all links followed, which has to be inside the roots.
+
+        It is opened by :mod:`trunkline.methods.documents.opening`: what is a link by then is not followed any more.
 
         Args:
             said: what the caller called it.
@@ -110,6 +111,7 @@ def walk(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     skipped: Callable[[str], None] | None = None,
+    resolve: Callable[[FoundFile], Path] = lambda found: found.path.resolve(),
 ) -> Iterator[FoundFile]:
     """The documents at a path, in order of their names: itself, if it is a file, else those in the folder and below.
 
@@ -120,27 +122,26 @@ def walk(
         include: globs; ``*`` also matches slashes, and a glob without slash is for the last part of the name.
         exclude: globs of files and folders to leave out.
         skipped: called with the name of each file that is left out for its suffix or for want of a glob.
+        resolve: the path of a folder with all links followed, or an error: :meth:`Roots.resolve`.
 
     A folder that cannot be listed is given as if it were a file: reading it will say why.
     """
-    if not top.path.is_dir():
-        yield top
-        return
     folders = [(top.path, PurePosixPath())]
     while folders:
         folder, inside = folders.pop()
         below = []
+        found = FoundFile((PurePosixPath(top.name) / inside).as_posix(), folder)
         try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError:
-            yield FoundFile((PurePosixPath(top.name) / inside).as_posix(), folder)
+            entries = list_folder(resolve(found))
+        except (OSError, RpcError):  # the path itself may be of a file
+            yield found
             continue
         for entry in entries:
             name = (inside / entry.name).as_posix()
             if entry.name.startswith(".") or _matches(name, exclude):
                 continue
-            if entry.is_dir():
-                if not entry.is_symlink():
+            if entry.is_folder:
+                if not entry.is_link:
                     below.append((folder / entry.name, inside / entry.name))
             elif _matches(name, include) if include else PurePosixPath(name).suffix.lower() in KINDS:
                 yield FoundFile((PurePosixPath(top.name) / name).as_posix(), folder / entry.name)
@@ -158,18 +159,17 @@ def read_file(path: Path) -> bytes:
     """The content of a regular file of bounded size.
 
     Args:
-        path: with its links resolved: one that was put there since is not followed.
+        path: with its links resolved: one that was put in any part of it since is not followed.
 
     Raises:
         Unreadable: the file is gone, no regular file, too large, or may not be read.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)  # not blocking, for pipes
-        with open(handle, "rb") as file:
-            status = os.fstat(handle)
-            if not stat.S_ISREG(status.st_mode):
-                raise Unreadable("it is no regular file")
-            check_size(status.st_size)
-            return file.read(status.st_size + 1)
+        with open(open_file(path), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            check_size(size)
+            return file.read(size + 1)
+    except ValueError as error:
+        raise Unreadable(str(error)) from error
     except OSError as error:
         raise Unreadable(f"it cannot be read: {error.strerror or error}") from error

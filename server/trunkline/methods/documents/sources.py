@@ -132,7 +132,8 @@ def _documents(source: Source, roots: Roots, ignored: list[str]) -> Iterator[Pen
         yield Pending(source.source or source.name, source.bytes, source.name, source.title, source.metadata)
     else:
         assert source.path is not None
-        for file in walk(roots.find(source.path), source.include, source.exclude, ignored.append):
+        found = roots.find(source.path)
+        for file in walk(found, source.include, source.exclude, ignored.append, roots.resolve):
             yield Pending(clean(file.name), file, file.name, None, source.metadata)
 
 
