@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from tests.broker.contract import BrokerContract, Clock, Station, offsets
 from tests.fuzz.profile import fuzzing
 from trunkline.broker.base import Joined
+from trunkline.broker.common import HistoryLimits
 from trunkline.broker.keys import PublishKeyLimits
-from trunkline.broker.memory import EVENT_OVERHEAD, HistoryLimits, MemoryBroker
+from trunkline.broker.memory import EVENT_OVERHEAD, MemoryBroker
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.events import Event, Position
 
@@ -194,7 +195,7 @@ async def test_keys_that_grew_old_take_no_memory() -> None:
     at.clock.pass_by(301)
     await at.publish("t", b"1", "k")
     assert isinstance(at.broker, MemoryBroker)
-    assert len(at.broker._keys) == len(at.broker._keys._times) == 1
+    assert len(at.broker._common.keys) == len(at.broker._common.keys._times) == 1
 
 
 # --- against a model ---

@@ -375,12 +375,14 @@ export type Serving = {
 export type SubscribedPattern = {
   pattern: string;
   subscribers: number;
+  tenant?: string;
 };
 
 export type TopicList = {
   topics: TopicReport[];
   more: number;
   subscribed: SubscribedPattern[];
+  tenant?: string;
 };
 
 export type TopicReport = {
@@ -391,6 +393,10 @@ export type TopicReport = {
   kept_bytes: number;
   oldest_at: number | null;
   subscribers: number;
+  /**
+   * whose it is; default where all have it in common
+   */
+  tenant?: string;
 };
 
 export type WorkedCalls = {
