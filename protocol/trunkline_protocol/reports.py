@@ -196,6 +196,7 @@ class CallInFlight(msgspec.Struct):
     chunks: int
     depth: int
     trace_id: str | None
+    tenant: str | None = None
 
 
 class CallList(msgspec.Struct):
@@ -348,7 +349,7 @@ class HubMetrics(Durations, kw_only=True):
     rss_mb: float
 
 
-class RunningCall(CallInFlight):
+class RunningCall(CallInFlight, kw_only=True):
     """A call that an executor runs; ``parked`` while it waits for calls of its own, without a slot."""
 
     parked: bool
@@ -388,6 +389,7 @@ class EndedCall(msgspec.Struct):
     bytes_in: int
     bytes_out: int
     finished_at: int
+    tenant: str | None = None
 
 
 class RequestsReport(msgspec.Struct):

@@ -184,5 +184,10 @@ async def test_who_operates_the_hub_sees_whose_topics_they_are(hub: RunningHub) 
         everything = await root.result("system.topics", {"limit": 500})
         assert {"pattern": "listed.*", "tenant": "bolt", "subscribers": 1} in everything["subscribed"]
         await root.result("subscribe", {"topic": "system.requests"})
+        await bob.result("who.calls")
+        reports = await root.receive()
+        while reports["params"]["data"]["requests"][-1]["method"] != "who.calls":
+            reports = await root.receive()
+        require({"principal": "bob", "tenant": "bolt"}, reports["params"]["data"]["requests"][-1])
         refused = await bob.call("subscribe", {"topic": "system.requests"})
         assert refused["error"]["code"] == 6002

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Protocol
 
+from trunkline.control.calls import tenant_of
 from trunkline.hub.dispatch import Handlers, replying
 from trunkline.hub.subscriptions import TopicState
 from trunkline_protocol import reports
@@ -41,13 +42,12 @@ class TopicList:
 
     def _list(self, call: Call, params: TopicsParams) -> reports.TopicList:
         recent, more = self._topics.recent(params.limit)
-        caller = call.caller()
         subscribed = islice(self._topics.subscribed(), params.limit)
         return reports.TopicList(
             [_report(state) for state in recent],
             more,
             [reports.SubscribedPattern(pattern, number, tenant) for tenant, pattern, number in subscribed],
-            DEFAULT_TENANT if caller is None else caller.tenant,
+            tenant_of(call) or DEFAULT_TENANT,
         )
 
 

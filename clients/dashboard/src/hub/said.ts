@@ -21,6 +21,7 @@ export type CallInFlight = {
   chunks: number;
   depth: number;
   trace_id: string | null;
+  tenant?: string | null;
 };
 
 export type CallList = {
@@ -123,6 +124,7 @@ export type EndedCall = {
   bytes_in: number;
   bytes_out: number;
   finished_at: number;
+  tenant?: string | null;
 };
 
 export type ExecutorReport = {
@@ -347,6 +349,7 @@ export type RunningCall = {
   chunks: number;
   depth: number;
   trace_id: string | null;
+  tenant?: string | null;
   parked: boolean;
 };
 
