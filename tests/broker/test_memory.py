@@ -188,6 +188,14 @@ async def test_the_keys_of_all_principals_are_bounded() -> None:
     assert refused.value.retry_after_ms == 300_001
 
 
+async def test_a_refusal_names_the_principal_as_its_tenant_does() -> None:
+    at = keyed(PublishKeyLimits(keys=100, keys_per_principal=1))
+    await at.publish("t", b"1", "0", "acme\nann")
+    with pytest.raises(RpcError, match="publish: ann used 1 idempotency keys"):
+        await at.publish("t", b"1", "1", "acme\nann")
+    await at.publish("t", b"1", "1", "ann")
+
+
 async def test_keys_that_grew_old_take_no_memory() -> None:
     at = keyed(PublishKeyLimits())
     for number in range(100):
