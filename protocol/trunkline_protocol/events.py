@@ -22,7 +22,8 @@ class Event:
         data: JSON.
         offset: counts from 1 without gaps inside an epoch.
         published_at: milliseconds since 1970, for people; nothing is decided by it.
-        publisher: the name of the principal that published it; empty for the hub's own, and where it is hidden.
+        publisher: the name of the principal that published it; on a topic that tenants share its key
+            (:mod:`trunkline_protocol.tenants`); empty for the hub's own, and where it is hidden.
         payload: the encoded notification, made once, when the event is first delivered; empty until then.
         frame: the payload as the WebSocket door writes it, made once and shared by all connections.
     """

@@ -119,6 +119,7 @@ class StoredEvent(msgspec.Struct, omit_defaults=True):
     offset: int
     published_at: int
     publisher: str = ""
+    tenant: str = DEFAULT_TENANT
 
 
 class History(msgspec.Struct, omit_defaults=True):
@@ -168,7 +169,10 @@ class Published(msgspec.Struct):
 
 
 class EventParams(msgspec.Struct):
-    """Params of ``event``. ``published_at`` is milliseconds since 1970; the hub's own events have no ``publisher``."""
+    """Params of ``event``. ``published_at`` is milliseconds since 1970; the hub's own events have no ``publisher``.
+
+    ``tenant`` is the publisher's, on topics that tenants share, where it is another than ``default``.
+    """
 
     topic: str
     epoch: str
@@ -176,6 +180,7 @@ class EventParams(msgspec.Struct):
     offset: int
     published_at: int
     publisher: str | msgspec.UnsetType = msgspec.UNSET
+    tenant: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class GapParams(msgspec.Struct, rename={"first": "from", "last": "to"}):

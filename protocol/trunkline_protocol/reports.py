@@ -14,6 +14,7 @@ from msgspec import Meta
 from trunkline_protocol.health_reports import ExecutorReport
 from trunkline_protocol.json_schema import Schema
 from trunkline_protocol.messages import HubIdentity, HubLimits, Id
+from trunkline_protocol.principals import DEFAULT_TENANT
 
 MAX_CALLS: Final = 500
 """Calls in flight that one answer lists, the oldest first."""
@@ -195,6 +196,7 @@ class CallInFlight(msgspec.Struct):
     chunks: int
     depth: int
     trace_id: str | None
+    tenant: str | None = None
 
 
 class CallList(msgspec.Struct):
@@ -233,21 +235,27 @@ class TopicReport(msgspec.Struct):
     kept_bytes: int
     oldest_at: int | None
     subscribers: int
+    tenant: Annotated[str, Meta(description="whose it is; default where all have it in common")] = DEFAULT_TENANT
 
 
 class SubscribedPattern(msgspec.Struct):
-    """A topic or pattern, and the number of connections that subscribe to it."""
+    """A topic or pattern, the number of connections that subscribe to it, and the tenant whose topics it is about."""
 
     pattern: str
     subscribers: int
+    tenant: str = DEFAULT_TENANT
 
 
 class TopicList(msgspec.Struct):
-    """Result of ``system.topics``: the topic with the latest event comes first; ``more`` are not listed."""
+    """Result of ``system.topics``: the topic with the latest event comes first; ``more`` are not listed.
+
+    ``tenant`` is that of who asks: what it subscribes to is of this tenant.
+    """
 
     topics: list[TopicReport]
     more: int
     subscribed: list[SubscribedPattern]
+    tenant: str = DEFAULT_TENANT
 
 
 class FailureParams(msgspec.Struct, forbid_unknown_fields=True):
@@ -341,7 +349,7 @@ class HubMetrics(Durations, kw_only=True):
     rss_mb: float
 
 
-class RunningCall(CallInFlight):
+class RunningCall(CallInFlight, kw_only=True):
     """A call that an executor runs; ``parked`` while it waits for calls of its own, without a slot."""
 
     parked: bool
@@ -381,6 +389,7 @@ class EndedCall(msgspec.Struct):
     bytes_in: int
     bytes_out: int
     finished_at: int
+    tenant: str | None = None
 
 
 class RequestsReport(msgspec.Struct):

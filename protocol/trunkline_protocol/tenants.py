@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from trunkline_protocol.principals import DEFAULT_TENANT
-from trunkline_protocol.topics import matches
+from trunkline_protocol.topics import PatternSet, covers
 
 BETWEEN: Final = "\n"
 """Stands between tenant and name: names of tenants are printable, topics and methods have no control characters."""
@@ -37,10 +37,21 @@ class SharedNames:
         patterns: by the rules of :mod:`trunkline_protocol.topics`.
     """
 
-    __slots__ = ("patterns",)
+    __slots__ = ("_reached", "patterns")
 
     def __init__(self, patterns: tuple[str, ...] = ()) -> None:
         self.patterns = patterns
+        self._reached = PatternSet()
+        for pattern in patterns:
+            self._reached.add(pattern)
+
+    def reaches(self, name: str) -> bool:
+        """Whether a name is shared."""
+        return self._reached.reaches(name)
+
+    def covers(self, pattern: str) -> bool:
+        """Whether one of the patterns reaches every name that ``pattern`` reaches."""
+        return any(covers(each, pattern) for each in self.patterns)
 
     def key(self, tenant: str, name: str) -> str:
         """The key of a name, as a principal of this tenant says it."""
@@ -48,6 +59,6 @@ class SharedNames:
 
     def owner(self, tenant: str, name: str) -> str:
         """The tenant that a name belongs to, as a principal of this tenant says it."""
-        if tenant == DEFAULT_TENANT or any(matches(pattern, name) for pattern in self.patterns):
+        if tenant == DEFAULT_TENANT or self.reaches(name):
             return DEFAULT_TENANT
         return tenant

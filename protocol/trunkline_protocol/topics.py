@@ -246,6 +246,11 @@ class TopicIndex(Generic[S]):
         for token, child in node.children.items():
             yield from self._wildcards(child, (*path, token))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no subscription."""
+        return not self._exact and self._root.is_empty()
+
     def __len__(self) -> int:
         """The number of topics that have subscribers of their own (patterns not counted)."""
         return len(self._exact)

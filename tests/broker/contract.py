@@ -17,8 +17,8 @@ import pytest
 
 from tests.support.timing import PATIENCE
 from trunkline.broker.base import Broker, Joined, PatternJoined, PublishKey, Recovery
+from trunkline.broker.common import HistoryLimits
 from trunkline.broker.keys import REMEMBER_KEY_SECONDS
-from trunkline.broker.memory import HistoryLimits
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.events import Event, Position
 
@@ -51,6 +51,10 @@ class Station:
         self.clock = clock
         self.delivered: list[Event] = []
         broker.start(self.delivered.append)
+
+    def another(self) -> Station:
+        """A station at another broker of the same ones."""
+        return Station(self.broker.another(), self.clock)
 
     async def publish(
         self, topic: str = "t", data: bytes = b"1", key: str | None = None, principal: str = "ann"
@@ -153,12 +157,12 @@ class BrokerContract:
         at = self.station(HistoryLimits(events=2))
         await at.publish_many(3, "a")
         last = await at.publish("b")
-        told, more = at.broker.recent(10)
+        told = list(at.broker.latest())
         assert [(each.topic, each.head.offset, each.kept) for each in told] == [("b", 1, 1), ("a", 3, 2)]
-        assert (told[0].head, more) == (last, 0)
+        assert (told[0].head, at.broker.known()) == (last, 2)
+        assert told[0].place > told[1].place
         await at.publish("a")
-        (first,), more = at.broker.recent(1)
-        assert (first.topic, more) == ("a", 1)
+        assert next(at.broker.latest()).topic == "a"
 
     async def test_what_is_kept_of_a_topic(self) -> None:
         at = self.station(HistoryLimits(seconds=10))
@@ -166,13 +170,13 @@ class BrokerContract:
         await at.publish("a", b'"xxxxxxxxxx"')
         at.clock.pass_by(6)
         await at.publish("a", b'"xxxxxxxxxx"')
-        (both,), _ = at.broker.recent(1)
+        (both,) = at.broker.latest()
         assert (both.kept, both.oldest_at) == (2, began)
         at.clock.pass_by(6)
-        (one,), _ = at.broker.recent(1)
+        (one,) = at.broker.latest()
         assert (one.kept, one.oldest_at, one.kept_bytes) == (1, began + 6000, both.kept_bytes // 2)
         at.clock.pass_by(6)
-        (none,), _ = at.broker.recent(1)
+        (none,) = at.broker.latest()
         assert (none.kept, none.oldest_at, none.kept_bytes, none.head.offset) == (0, None, 0, 2)
 
     # --- idempotency ---
@@ -379,3 +383,85 @@ class BrokerContract:
         assert (await station.join_pattern("a.*", place)).recovered
         await station.publish("a.2")
         assert not (await station.join_pattern("a.*", place)).recovered
+
+    # --- brokers beside each other ---
+
+    async def test_a_topic_of_another_broker_is_another(self, at: Station) -> None:
+        other = at.another()
+        await at.publish_many(3)
+        assert (await other.head()).offset == 0
+        assert (await other.publish("t", b'"other"')).offset == 1
+        await at.publish_many(1)
+        assert [event.data for event in other.delivered] == [b'"other"']
+        assert [event.data for event in (await other.recover_from(0)).missed] == [b'"other"']
+        assert offsets(await at.recover_from(0)) == [1, 2, 3, 4]
+        assert (at.broker.known(), other.broker.known()) == (1, 1)
+
+    async def test_a_pattern_reaches_no_topic_of_another_broker(self, at: Station) -> None:
+        other = at.another()
+        place = (await other.join_pattern(">")).head
+        await at.publish("a.1")
+        assert (await other.join_pattern(">", place)).topics == ()
+        await other.publish("a.1")
+        ((topic, joined),) = (await other.join_pattern(">", place)).topics
+        assert (topic, offsets(joined)) == ("a.1", [1])
+
+    async def test_a_place_that_one_has_told_is_one_of_each(self, at: Station) -> None:
+        other = at.another()
+        await other.publish("a.before")
+        place = (await at.join_pattern("a.*")).head
+        await other.publish("a.after")
+        joined = await other.join_pattern("a.*", place)
+        assert (joined.recovered, [topic for topic, _ in joined.topics]) == (True, ["a.after"])
+        assert next(other.broker.latest()).place > place.offset
+
+    async def test_a_place_does_not_count_what_was_published(self, at: Station) -> None:
+        told = []
+        for number in (0, 1, 100):
+            await at.another().publish_many(number)
+            at.clock.pass_by(1)
+            told.append((await at.join_pattern("a.*")).head.offset)
+        assert told[2] - told[1] == told[1] - told[0] > 0
+
+    async def test_brokers_have_their_keys_in_common(self, at: Station) -> None:
+        other = at.another()
+        first = await at.publish("t", b"1", "k", "ann")
+        assert (await other.publish("t", b"2", "k", "acme\nann")).offset == 1
+        assert await at.publish("t", b"3", "k", "ann") == first
+        assert [event.data for event in at.delivered + other.delivered] == [b"1", b"2"]
+
+    async def test_who_keeps_most_makes_room(self) -> None:
+        at = self.station(HistoryLimits(bytes=20_000))
+        little = at.another()
+        await little.publish_many(2)
+        for number in range(50):
+            await at.publish(f"t{number % 5}", b"1" * 600)
+        await little.publish_many(1)
+        assert offsets(await little.recover_from(0)) == [1, 2, 3]
+        assert sum(each.kept_bytes for station in (at, little) for each in station.broker.latest()) <= 20_000
+        assert offsets(await at.recover_from(9, "t4")) == [10], "what it published last it has"
+
+    async def test_who_has_most_topics_forgets_one(self) -> None:
+        at = self.station(HistoryLimits(topics=4))
+        little = at.another()
+        place = (await little.join_pattern("*")).head
+        first = await little.publish("quiet")
+        for number in range(9):
+            await at.publish(f"t{number}")
+        assert await little.head("quiet") == first
+        assert (at.broker.known(), little.broker.known()) == (3, 1)
+        assert (await little.join_pattern("*", place)).recovered, "it has forgotten nothing"
+        assert not (await at.join_pattern("*", place)).recovered
+
+    async def test_after_the_end_of_one_no_place_that_it_could_tell_is_taken_for_one_of_the_next(self) -> None:
+        at = self.station(HistoryLimits(topics=1))
+        gone = at.another()
+        place = (await gone.join_pattern("*")).head
+        old = await gone.publish("t")
+        await at.publish("t")
+        await at.publish("t")
+        assert gone.broker.known() == 0, "others had topics to remember"
+        gone.broker.end()
+        next_one = at.another()
+        assert not (await next_one.join_pattern("*", place)).recovered
+        assert (await next_one.publish("t")).epoch != old.epoch

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from tests.broker.contract import BrokerContract, Clock, Station, offsets
 from tests.fuzz.profile import fuzzing
 from trunkline.broker.base import Joined
+from trunkline.broker.common import HistoryLimits
 from trunkline.broker.keys import PublishKeyLimits
-from trunkline.broker.memory import EVENT_OVERHEAD, HistoryLimits, MemoryBroker
+from trunkline.broker.memory import EVENT_OVERHEAD, MemoryBroker
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.events import Event, Position
 
@@ -187,6 +188,14 @@ async def test_the_keys_of_all_principals_are_bounded() -> None:
     assert refused.value.retry_after_ms == 300_001
 
 
+async def test_a_refusal_names_the_principal_as_its_tenant_does() -> None:
+    at = keyed(PublishKeyLimits(keys=100, keys_per_principal=1))
+    await at.publish("t", b"1", "0", "acme\nann")
+    with pytest.raises(RpcError, match="publish: ann used 1 idempotency keys"):
+        await at.publish("t", b"1", "1", "acme\nann")
+    await at.publish("t", b"1", "1", "ann")
+
+
 async def test_keys_that_grew_old_take_no_memory() -> None:
     at = keyed(PublishKeyLimits())
     for number in range(100):
@@ -194,7 +203,7 @@ async def test_keys_that_grew_old_take_no_memory() -> None:
     at.clock.pass_by(301)
     await at.publish("t", b"1", "k")
     assert isinstance(at.broker, MemoryBroker)
-    assert len(at.broker._keys) == len(at.broker._keys._times) == 1
+    assert len(at.broker._common.keys) == len(at.broker._common.keys._times) == 1
 
 
 # --- against a model ---

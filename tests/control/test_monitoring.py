@@ -122,7 +122,18 @@ async def test_requests(hub: Hub) -> None:
     failed, done = message["requests"]
     assert done.keys() == {
         *("method", "principal", "connection", "outcome", "code", "duration_ms", "queue_ms", "run_ms", "finished_at"),
-        *("id", "request_id", "trace_id", "executor", "chunks", "bytes_in", "bytes_out", "failure", "message"),
+        *(
+            "id",
+            "request_id",
+            "trace_id",
+            "executor",
+            "chunks",
+            "bytes_in",
+            "bytes_out",
+            "failure",
+            "message",
+            "tenant",
+        ),
     }
     assert (done["method"], done["principal"], done["connection"]) == ("work.do", "alice", peer.number)
     assert (done["outcome"], done["code"]) == ("ok", 0)

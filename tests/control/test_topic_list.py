@@ -26,8 +26,8 @@ async def test_topics_that_spoke_last_come_first(debug_hub: RunningHub, debug_pe
     assert listed[1]["kept_bytes"] > listed[2]["kept_bytes"] > 0
     assert abs(listed[0]["oldest_at"] - 1000 * time.time()) < 60_000
     assert answer["more"] >= 0
-    assert {"pattern": "awaited", "subscribers": 1} in answer["subscribed"]
-    assert {"pattern": "listed.*", "subscribers": 2} in answer["subscribed"]
+    assert {"pattern": "awaited", "subscribers": 1, "tenant": "default"} in answer["subscribed"]
+    assert {"pattern": "listed.*", "subscribers": 2, "tenant": "default"} in answer["subscribed"]
 
 
 async def test_a_limit_that_cannot_be_is_refused(debug_peer: Peer) -> None:

@@ -8,15 +8,18 @@ from typing import Any
 
 from tests.broker.contract import Clock
 from tests.hub.doors import Door, FakeBackend, connection, services
-from trunkline.broker.memory import HistoryLimits, MemoryBroker
+from trunkline.broker.common import HistoryLimits
+from trunkline.broker.memory import MemoryBroker
 from trunkline.hub.connection import Connection
 from trunkline.hub.fanout import Fanout
 from trunkline.hub.limits import ConnectionLimits
 from trunkline.hub.principal import ANONYMOUS, Principal
 from trunkline.hub.router import Router
 from trunkline.hub.subscriptions import Subscriptions
+from trunkline.hub.topic_spaces import TopicSpaces
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import RpcError
+from trunkline_protocol.tenants import SharedNames
 
 
 class PubSub:
@@ -27,7 +30,13 @@ class PubSub:
         interest: how often subscriptions to ``system.`` topics have changed.
     """
 
-    def __init__(self, history: HistoryLimits | None = None, **limits: Any) -> None:
+    def __init__(
+        self,
+        history: HistoryLimits | None = None,
+        shared: tuple[str, ...] = (),
+        unsigned: tuple[str, ...] = (),
+        **limits: Any,
+    ) -> None:
         self.clock = Clock()
         self.soon: list[Callable[[], None]] = []
         self.interest = 0
@@ -35,7 +44,8 @@ class PubSub:
         self.broker = MemoryBroker(history or HistoryLimits(), self.clock.monotonic, self.clock.wall)
         self.fanout = Fanout(self.soon.append, lambda: 0.0)
         self.limits = ConnectionLimits(**limits)
-        self.topics = Subscriptions(self.broker, self.fanout, self.limits, self._interest)
+        self.spaces = TopicSpaces(self.broker, SharedNames(shared))
+        self.topics = Subscriptions(self.spaces, self.fanout, self.limits, self._interest, unsigned)
         self.router = Router(FakeBackend(), lambda call, _name, _s, code: self.finished.append((call.method, code)))
         self.router.handle(self.topics.methods())
         self.services = services(self.router, self.limits)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.hub.pubsub import Peer, PubSub
 from tests.support.match import require
 from trunkline.broker import memory
-from trunkline.broker.memory import HistoryLimits
+from trunkline.broker.common import HistoryLimits
 from trunkline_protocol.errors import ErrorCode
 
 PATTERN = "o.*"

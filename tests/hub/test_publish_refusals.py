@@ -177,7 +177,7 @@ def test_a_wide_pattern_hears_nothing_of_the_hub(hub: PubSub) -> None:
 # --- how much ---
 
 
-def crowded(**limits: int) -> PubSub:
+def crowded(**limits: Any) -> PubSub:
     """A hub whose fan-out has three events for a crowd to hand out."""
     hub = PubSub(None, **limits)
     for _ in range(AT_ONCE + 1):

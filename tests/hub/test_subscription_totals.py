@@ -35,7 +35,7 @@ def replies(peer: Peer, patterns: list[str]) -> list[Any]:
 
 def steps(hub: PubSub, topic: str) -> int:
     """The nodes that a match goes through."""
-    level, met = [hub.topics._index._root], 0
+    level, met = [hub.spaces.default.index._root], 0
     for token in topic.split("."):
         met += len(level)
         level = [node.children[each] for node in level for each in (token, "*") if each in node.children]

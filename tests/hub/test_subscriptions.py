@@ -8,7 +8,7 @@ import pytest
 
 from tests.hub.pubsub import PubSub
 from tests.support.match import require
-from trunkline.broker.memory import HistoryLimits
+from trunkline.broker.common import HistoryLimits
 from trunkline.hub.fanout import AT_ONCE
 from trunkline_protocol.errors import ErrorCode
 

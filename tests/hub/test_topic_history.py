@@ -8,7 +8,7 @@ import pytest
 
 from tests.hub.pubsub import Outcome, PubSub
 from tests.support.match import require
-from trunkline.broker.memory import HistoryLimits
+from trunkline.broker.common import HistoryLimits
 from trunkline.hub import topic_history
 from trunkline.hub.principal import Principal
 from trunkline.hub.topic_history import TopicHistory
@@ -17,7 +17,7 @@ from trunkline_protocol.errors import ErrorCode
 
 def made(**limits: int) -> PubSub:
     hub = PubSub(HistoryLimits(**limits))
-    hub.router.handle(TopicHistory(hub.broker).methods())
+    hub.router.handle(TopicHistory(hub.spaces).methods())
     return hub
 
 

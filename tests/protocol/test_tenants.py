@@ -37,3 +37,12 @@ def test_what_is_shared_has_one_key_for_all_and_everything_else_one_a_tenant() -
     assert len({shared.key(tenant, "new.sport") for tenant in ("default", "acme", "bolt")}) == 3
     assert shared.owner("acme", "news.sport") == DEFAULT_TENANT
     assert shared.owner("acme", "mails") == "acme"
+
+
+def test_a_pattern_is_shared_where_all_that_it_reaches_is() -> None:
+    shared = SharedNames(("news.>", "open.*"))
+    assert all(map(shared.covers, ("news.>", "news.*", "news.a", "open.*", "open.a")))
+    assert not any(map(shared.covers, (">", "*", "*.a", "open.>", "news", "new.*")))
+    assert shared.reaches("open.a")
+    assert not shared.reaches("open.a.b")
+    assert not SharedNames().reaches("news.a")

@@ -19,6 +19,14 @@ describe("topics", () => {
     assert.equal(third.rows[0]?.perSecond, undefined);
   });
 
+  test("topics of one name are told apart by their tenants", () => {
+    const look = (offset: number, before?: ReturnType<typeof lookAtTopics>): ReturnType<typeof lookAtTopics> =>
+      lookAtTopics({ ...said(a, { ...a, offset, tenant: "acme" }), tenant: "acme" }, before, NOW + 100 * offset);
+    const { rows, tenant } = look(30, look(10));
+    assert.deepEqual(rows.map((row) => [row.topic, row.tenant, row.perSecond]), [["a", "default", 0], ["a", "acme", 10], ["jobs.*", "default", undefined]]);
+    assert.equal(tenant, "acme");
+  });
+
   test("what somebody only listens to is listed once, and sorted last", () => {
     const { rows } = lookAtTopics(said(a, { ...a, topic: "b", offset: 7 }), undefined, NOW);
     const names = (...by: [Parameters<typeof arranged>[2], boolean]): string[] => arranged(rows, "", ...by).map(({ topic }) => topic);

@@ -125,9 +125,9 @@ function decodeNotification(params: Fields, method: string, units: number): Fiel
 }
 
 /** The event in the params of `event`; false if they are none. */
-export function eventOf({ topic, data, epoch, offset, published_at: publishedAt, publisher }: Fields): Fields | false {
+export function eventOf({ topic, data, epoch, offset, published_at: publishedAt, publisher, tenant }: Fields): Fields | false {
   return are("string", topic, epoch) && are("number", offset, publishedAt) &&
-    { kind: "event", topic, data, epoch, offset, publishedAt, publisher };
+    { kind: "event", topic, data, epoch, offset, publishedAt, publisher, tenant };
 }
 
 /** The gap in the params of `event.gap`; false if they are none. */

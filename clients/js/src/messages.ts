@@ -100,6 +100,8 @@ export interface EventMessage<T = unknown> extends Position {
   readonly publishedAt: number;
   /** The name of the principal that published it; undefined where the hub did, or does not tell. */
   readonly publisher?: string | undefined;
+  /** The publisher's tenant, on topics that tenants share; undefined where it is `default`, and on the tenant's own topics. */
+  readonly tenant?: string | undefined;
 }
 
 /**

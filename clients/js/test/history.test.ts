@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { ProtocolError } from "../src/index.js";
 import { connected, rejection } from "./support/scripted.js";
 
-const EVENT = { topic: "a", data: { n: 2 }, epoch: "e1", offset: 2, published_at: 5, publisher: "ann" };
+const EVENT = { topic: "a", data: { n: 2 }, epoch: "e1", offset: 2, published_at: 5, publisher: "ann", tenant: "acme" };
 const GAP = { topic: "a", epoch: "e1", from: 1, to: 1, count: 1, reason: "history" };
 
 test("what a topic keeps: events, what is missing before them, whether more follow", async (t) => {

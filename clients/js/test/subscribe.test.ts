@@ -38,6 +38,7 @@ test("the request, the subscription, and an event", async (t) => {
       offset: 18,
       publishedAt: 1_765_432_100_018,
       publisher: undefined,
+      tenant: undefined,
     });
     assert.deepEqual(subscription.position, { epoch: "e1", offset: 18 });
     break;

@@ -26,6 +26,8 @@ from trunkline_protocol.messages import (
     Response,
     StreamPush,
 )
+from trunkline_protocol.principals import DEFAULT_TENANT
+from trunkline_protocol.tenants import tenant_and_name
 from trunkline_protocol.values import SMALL, json_is_too_much, too_much
 
 
@@ -250,7 +252,11 @@ _EVENT: Final = (
 
 
 def encode_event(topic: str, data: bytes, epoch: str, offset: int, published_at: int, publisher: str = "") -> bytes:
-    """An ``event`` notification; ``data`` is JSON already, ``published_at`` milliseconds since 1970."""
+    """An ``event`` notification; ``data`` is JSON already, ``published_at`` milliseconds since 1970.
+
+    Args:
+        publisher: a name, or its key where it is of another tenant than those that get the event may take it for.
+    """
     return _EVENT % (_encoder.encode(topic), data, _quoted(epoch), offset, published_at, _said_by(publisher))
 
 
@@ -260,8 +266,12 @@ _quoted: Final = functools.lru_cache(maxsize=1024)(_encoder.encode)
 
 @functools.lru_cache(maxsize=1024)
 def _said_by(publisher: str) -> bytes:
-    """The last member of an event's params; none where there is no name to tell."""
-    return b',"publisher":%b' % _encoder.encode(publisher) if publisher else b""
+    """The last members of an event's params; none where there is no name to tell."""
+    if not publisher:
+        return b""
+    tenant, name = tenant_and_name(publisher)
+    of = b"" if tenant == DEFAULT_TENANT else b',"tenant":%b' % _encoder.encode(tenant)
+    return b',"publisher":%b%b' % (_encoder.encode(name), of)
 
 
 def encode_gap(topic: str, epoch: str, first: int, last: int, count: int | None, reason: str) -> bytes:

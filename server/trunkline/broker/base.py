@@ -6,7 +6,7 @@ per publication.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -15,9 +15,9 @@ from trunkline_protocol.events import Event, Position
 
 
 class PublishKey(NamedTuple):
-    """An idempotency key, and the name of the principal whose it is."""
+    """An idempotency key, and whose it is: the key of the principal's name in its tenant."""
 
-    principal: str
+    owner: str
     key: str
 
 
@@ -56,7 +56,8 @@ class PatternJoined:
     """The answer to :meth:`Broker.join_pattern`.
 
     Attributes:
-        head: the place of the last publication among those of all topics: ``offset`` counts them.
+        head: a place in the order of all publications: after everything that was published before the answer, and
+            before all that follows. It tells nothing of their number, so that nobody learns how much others publish.
         recovered: whether the asked place is known, and not too much was published since.
         topics: if so, the topics that the pattern reaches and that were published to since, each as :meth:`Broker.join`
             answers for the subscriber's position in it, or for the place that was asked for.
@@ -76,6 +77,7 @@ class TopicStanding:
         kept: events in its history.
         kept_bytes: what they take, roughly.
         oldest_at: when the oldest of them was published, in milliseconds since 1970; None where none is kept.
+        place: that of its last event in the order of all publications.
     """
 
     topic: str
@@ -83,10 +85,11 @@ class TopicStanding:
     kept: int
     kept_bytes: int
     oldest_at: int | None
+    place: int
 
 
 class Broker(Protocol):
-    """Stores events by topic and hands each to the hub once.
+    """Stores events by topic and hands each to the hub once: the topics of one tenant, or those that all share.
 
     Guarantees:
         Events of a topic are handed to ``deliver`` in the order of their offsets, each once.
@@ -96,6 +99,16 @@ class Broker(Protocol):
         The same idempotency key of the same principal on the same topic is one event, for the time that was promised: a
         publication whose key cannot be remembered for so long is refused (2003), and none that was is forgotten.
     """
+
+    def another(self) -> Broker:
+        """A broker of other topics, empty. The limits are of all of them together: whoever has most makes room.
+
+        They also have the idempotency keys in common, and the order of publications: a place that one has told is a
+        place of each.
+        """
+
+    def end(self) -> None:
+        """Leave the others. Called only where no topic is known here."""
 
     def start(self, deliver: Callable[[Event], None]) -> None:
         """Start the broker; ``deliver`` is called for each event."""
@@ -111,11 +124,14 @@ class Broker(Protocol):
         """Store an event. ``done`` is called exactly once, perhaps before this returns.
 
         Args:
-            publisher: the name that subscribers are told; empty where there is none to tell.
+            publisher: the name that subscribers are told, or its key; empty where there is none to tell.
         """
 
-    def recent(self, limit: int) -> tuple[list[TopicStanding], int]:
-        """The topics published to last, the latest first, and how many more are known here. Answered at once."""
+    def known(self) -> int:
+        """How many topics there are of which something is remembered."""
+
+    def latest(self) -> Iterator[TopicStanding]:
+        """The topics, that which was published to last first. Not to be used after a change."""
 
     def join(
         self, topic: str, recover: Position | None, done: Callable[[Joined | RpcError], None], *, latest: int = 0

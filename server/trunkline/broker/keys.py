@@ -11,6 +11,7 @@ from trunkline import defaults
 from trunkline.broker.base import PublishKey
 from trunkline_protocol.errors import RpcError, limit_error
 from trunkline_protocol.events import Position
+from trunkline_protocol.tenants import tenant_and_name
 
 REMEMBER_KEY_SECONDS: Final = 300.0
 
@@ -49,9 +50,10 @@ class PublishKeys:
         known = self._kept.get(_digest(topic, key))
         if known is not None:
             return known[2]
-        own = self._times.get(key.principal, ())
+        own = self._times.get(key.owner, ())
         if len(own) >= self._limits.keys_per_principal:
-            who = key.principal or "methods"
+            _, name = tenant_and_name(key.owner)
+            who = name or "methods"
             raise _full("idempotency_keys_per_principal", f"{who} used {len(own)}", own[0] - now if own else 0)
         if len(self._kept) >= self._limits.keys:
             oldest = next((at for at, _, _ in self._kept.values()), now)
@@ -60,19 +62,19 @@ class PublishKeys:
 
     def remember(self, topic: str, key: PublishKey, now: float, position: Position) -> None:
         """Remember the position of what was published under a key that :meth:`recall` does not know."""
-        self._kept[_digest(topic, key)] = (now, key.principal, position)
-        self._times.setdefault(key.principal, deque()).append(now)
+        self._kept[_digest(topic, key)] = (now, key.owner, position)
+        self._times.setdefault(key.owner, deque()).append(now)
 
     def _expire(self, now: float) -> None:
         while self._kept:
-            at, principal, _ = next(iter(self._kept.values()))
+            at, owner, _ = next(iter(self._kept.values()))
             if now - at <= REMEMBER_KEY_SECONDS:
                 return
             self._kept.popitem(last=False)
-            times = self._times[principal]
+            times = self._times[owner]
             times.popleft()
             if not times:
-                del self._times[principal]
+                del self._times[owner]
 
 
 def _full(setting: str, words: str, since: float) -> RpcError:
@@ -85,5 +87,5 @@ def _full(setting: str, words: str, since: float) -> RpcError:
 
 def _digest(topic: str, key: PublishKey) -> bytes:
     # Three names of any length in 16 bytes, for there may be many. A topic has no NUL, and the length tells the rest.
-    whole = f"{topic}\0{len(key.principal)}\0{key.principal}{key.key}"
+    whole = f"{topic}\0{len(key.owner)}\0{key.owner}{key.key}"
     return hashlib.blake2b(whole.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
 from collections import OrderedDict, deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from typing_extensions import override
 
-from trunkline import defaults
 from trunkline.broker.base import Broker, Joined, PatternJoined, PublishKey, Recovery, TopicStanding
+from trunkline.broker.common import MICROSECONDS, Common, HistoryLimits
 from trunkline.broker.keys import PublishKeyLimits, PublishKeys
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.events import Event, Position
@@ -31,29 +28,13 @@ MAX_GAPS: Final = 1024
 """Topics of a pattern that may have lost events before all of it counts as lost."""
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryLimits:
-    """How much of the events is kept for subscribers that recover.
-
-    Attributes:
-        events: of one topic.
-        seconds: since publication.
-        bytes: over all topics; the history of the topic that was quiet longest goes first.
-        topics: whose count of offsets is remembered; beyond it the quietest begins a new epoch when it speaks again.
-    """
-
-    events: int = defaults.HISTORY_EVENTS
-    seconds: float = defaults.HISTORY_SECONDS
-    bytes: int = defaults.HISTORY_BYTES
-    topics: int = 262_144
-
-
 class _Topic:
     """A topic's count and history.
 
     Attributes:
-        published: the number of its last event among the events of all topics.
+        published: the place of its last event in the order of all publications.
         dropped: that of the last event that its history has no more.
+        history: its events, each after its place and before its size in bytes.
     """
 
     __slots__ = ("dropped", "epoch", "head", "history", "kept_bytes", "published")
@@ -61,7 +42,7 @@ class _Topic:
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
         self.head = 0
-        self.history: deque[tuple[float, Event, int]] | None = None
+        self.history: deque[tuple[int, Event, int]] | None = None
         self.kept_bytes = 0
         self.published = 0
         self.dropped = 0
@@ -71,10 +52,13 @@ class MemoryBroker(Broker):
     """Keeps events in memory. Publications and joins are answered before the call returns.
 
     Args:
-        limits: of the history; they may be replaced.
+        limits: of the history.
         monotonic: seconds, for ages.
         wall_clock: seconds since 1970, for ``published_at``.
         keys: idempotency keys that are remembered.
+
+    Attributes:
+        history_bytes: what the histories of this broker's topics take, roughly.
     """
 
     def __init__(
@@ -84,19 +68,44 @@ class MemoryBroker(Broker):
         wall_clock: Callable[[], float],
         keys: PublishKeyLimits | None = None,
     ) -> None:
-        self.limits = limits
-        self._monotonic = monotonic
-        self._wall_clock = wall_clock
-        self._boot = secrets.token_hex(4)
-        self._generation = 0
-        self._published = 0
-        self._forgotten = 0
+        self._begin(Common(limits, monotonic, wall_clock, PublishKeys(keys or PublishKeyLimits())))
+
+    def _begin(self, common: Common[MemoryBroker]) -> None:
+        self._common = common
+        common.brokers[self] = None
+        self._generation = common.generation
+        self._forgotten = common.forgotten
         # Both ordered by the last publication, the quietest first.
         self._topics: OrderedDict[str, _Topic] = OrderedDict()
         self._with_history: OrderedDict[str, _Topic] = OrderedDict()
-        self._keys = PublishKeys(keys or PublishKeyLimits())
         self._deliver: Callable[[Event], None] = lambda event: None
         self.history_bytes = 0
+
+    @override
+    def another(self) -> MemoryBroker:
+        broker = MemoryBroker.__new__(MemoryBroker)
+        broker._begin(self._common)
+        return broker
+
+    @override
+    def end(self) -> None:
+        common = self._common
+        del common.brokers[self]
+        common.forgotten = max(common.forgotten, self._forgotten)
+
+    @property
+    def limits(self) -> HistoryLimits:
+        """The limits of all histories together; they may be replaced."""
+        return self._common.limits
+
+    @limits.setter
+    def limits(self, limits: HistoryLimits) -> None:
+        self._common.limits = limits
+
+    @property
+    def total_bytes(self) -> int:
+        """What the histories of all brokers take that are counted together with this one."""
+        return self._common.history_bytes
 
     @override
     def start(self, deliver: Callable[[Event], None]) -> None:
@@ -111,10 +120,11 @@ class MemoryBroker(Broker):
         done: Callable[[Position | RpcError], None],
         publisher: str = "",
     ) -> None:
-        now = self._monotonic()
+        common = self._common
+        now = common.monotonic()
         if idempotency_key is not None:
             try:
-                known = self._keys.recall(topic, idempotency_key, now)
+                known = common.keys.recall(topic, idempotency_key, now)
             except RpcError as refusal:
                 done(refusal)
                 return
@@ -123,26 +133,32 @@ class MemoryBroker(Broker):
                 return
         state = self._state(topic)
         state.head += 1
-        self._published = state.published = self._published + 1
-        event = Event(topic, data, state.epoch, state.head, int(self._wall_clock() * 1000), publisher)
-        self._keep(topic, state, event, now)
+        place = int((now - common.began) * MICROSECONDS)
+        if place <= common.place:
+            place = common.place + 1
+        common.place = state.published = place
+        event = Event(topic, data, state.epoch, state.head, int(common.wall_clock() * 1000), publisher)
+        self._keep(topic, state, event)
         position = Position(state.epoch, state.head)
         if idempotency_key is not None:
-            self._keys.remember(topic, idempotency_key, now, position)
+            common.keys.remember(topic, idempotency_key, now, position)
         self._deliver(event)
         done(position)
 
     @override
-    def recent(self, limit: int) -> tuple[list[TopicStanding], int]:
-        now = self._monotonic()
-        told = [self._standing(topic, state, now) for topic, state in islice(reversed(self._topics.items()), limit)]
-        return told, len(self._topics) - len(told)
+    def known(self) -> int:
+        return len(self._topics)
 
-    def _standing(self, topic: str, state: _Topic, now: float) -> TopicStanding:
-        self._trim(topic, state, now)  # what is too old goes when somebody looks
+    @override
+    def latest(self) -> Iterator[TopicStanding]:
+        return (self._standing(topic, state) for topic, state in reversed(self._topics.items()))
+
+    def _standing(self, topic: str, state: _Topic) -> TopicStanding:
+        self._trim(topic, state, self._common.now())  # what is too old goes when somebody looks
         history = state.history
         oldest = history[0][1].published_at if history else None
-        return TopicStanding(topic, Position(state.epoch, state.head), len(history or ()), state.kept_bytes, oldest)
+        head = Position(state.epoch, state.head)
+        return TopicStanding(topic, head, len(history or ()), state.kept_bytes, oldest, state.published)
 
     @override
     def join(
@@ -168,8 +184,8 @@ class MemoryBroker(Broker):
     def join_pattern(
         self, pattern: str, recover: Recovery | None, done: Callable[[PatternJoined | RpcError], None]
     ) -> None:
-        head = Position(self._boot, self._published)
-        changed = None if recover is None else self._changed(pattern, recover.as_of)
+        head = self._common.head()
+        changed = None if recover is None else self._changed(pattern, recover.as_of, head)
         if recover is None or changed is None:
             done(PatternJoined(head, False, ()))
             return
@@ -179,9 +195,9 @@ class MemoryBroker(Broker):
         else:
             done(PatternJoined(head, True, topics))
 
-    def _changed(self, pattern: str, since: Position) -> list[tuple[str, _Topic]] | None:
+    def _changed(self, pattern: str, since: Position, head: Position) -> list[tuple[str, _Topic]] | None:
         """The topics that a pattern reaches and that were published to since; None where they cannot be told."""
-        if since.epoch != self._boot or not self._forgotten <= since.offset <= self._published:
+        if since.epoch != head.epoch or not self._forgotten <= since.offset <= head.offset:
             return None
         changed: list[tuple[str, _Topic]] = []
         for looked, (topic, state) in enumerate(reversed(self._topics.items())):
@@ -198,15 +214,15 @@ class MemoryBroker(Broker):
         position = recover.known.get(topic)
         if position is not None:
             return self._joined(topic, state, position, head)
-        self._trim(topic, state, self._monotonic())
+        self._trim(topic, state, self._common.now())
         since = recover.as_of.offset
         if state.dropped > since:
             return Joined(head, False, (), head)
-        missed = tuple(event for _, event, number in state.history or () if number > since)
+        missed = tuple(event for place, event, _ in state.history or () if place > since)
         return Joined(Position(head.epoch, head.offset - len(missed)), True, missed, head)
 
     def _epoch(self) -> str:
-        return f"{self._boot}.{self._generation}"
+        return f"{self._common.boot}.{self._generation}"
 
     def _state(self, topic: str) -> _Topic:
         """The topic's state, made if need be, as the one published to last."""
@@ -214,56 +230,67 @@ class MemoryBroker(Broker):
         if state is not None:
             self._topics.move_to_end(topic)
             return state
-        if len(self._topics) >= self.limits.topics:
-            quietest, forgotten = self._topics.popitem(last=False)
-            self._forgotten = forgotten.published
-            self._drop_history(quietest)
-            # Whoever comes back to a forgotten topic must not find its old numbers given to new events.
-            self._generation += 1
+        common = self._common
+        if common.topics >= common.limits.topics:
+            common.forget_topic()
+        common.topics += 1
         state = self._topics[topic] = _Topic(self._epoch())
         return state
 
-    def _keep(self, topic: str, state: _Topic, event: Event, now: float) -> None:
-        limits = self.limits
+    def forget_quietest(self) -> None:
+        """Forget the topic that was quiet longest. One of its name begins a new epoch when it speaks again."""
+        topic, state = self._topics.popitem(last=False)
+        self._drop_history(topic)
+        self._forgotten = state.published
+        common = self._common
+        common.topics -= 1
+        # Whoever comes back to a forgotten topic must not find its old numbers given to new events.
+        common.generation = self._generation = common.generation + 1
+
+    def _keep(self, topic: str, state: _Topic, event: Event) -> None:
+        common = self._common
+        limits, history = common.limits, state.history
         if not limits.events or not limits.seconds:
             state.dropped = state.published
             return
-        if state.history is None:
-            state.history = deque()
-        state.history.append((now, event, state.published))
+        if history is None:
+            history = state.history = deque()
         size = _size(event)
+        history.append((state.published, event, size))
         self.history_bytes += size
+        common.history_bytes += size
         state.kept_bytes += size
         self._with_history[topic] = state
         self._with_history.move_to_end(topic)
-        self._trim(topic, state, now)
+        self._trim(topic, state, state.published)
         if state.kept_bytes > limits.bytes * SYSTEM_SHARE and is_system(topic):
-            while state.kept_bytes > limits.bytes * SYSTEM_SHARE and len(state.history) > 1:
-                self._drop_oldest(state, state.history)
-        if self.history_bytes > limits.bytes:
-            self._make_room(state, limits.bytes)
+            while state.kept_bytes > limits.bytes * SYSTEM_SHARE and len(history) > 1:
+                self._drop_oldest(state, history)
+        if common.history_bytes > limits.bytes:
+            common.make_room()
 
-    def _make_room(self, state: _Topic, limit: int) -> None:
-        """Forget the histories of other topics, the quietest first, then this one's oldest events."""
-        while self.history_bytes > limit and len(self._with_history) > 1:
-            self._drop_history(next(iter(self._with_history)))
-        while self.history_bytes > limit and state.history:
+    def make_room(self) -> None:
+        """Drop the history of the topic that was quiet longest, of the only one that has any its oldest event."""
+        topic, state = next(iter(self._with_history.items()))
+        if len(self._with_history) > 1:
+            self._drop_history(topic)
+        elif state.history:
             self._drop_oldest(state, state.history)
 
-    def _trim(self, topic: str, state: _Topic, now: float) -> None:
-        history = state.history
+    def _trim(self, topic: str, state: _Topic, now: int) -> None:
+        history, limits = state.history, self._common.limits
         if history is None:
             return
-        oldest_allowed = now - self.limits.seconds
-        while history and (len(history) > self.limits.events or history[0][0] < oldest_allowed):
+        oldest_allowed = now - limits.seconds * MICROSECONDS
+        while history and (len(history) > limits.events or history[0][0] < oldest_allowed):
             self._drop_oldest(state, history)
         if not history:
             self._drop_history(topic)
 
-    def _drop_oldest(self, state: _Topic, history: deque[tuple[float, Event, int]]) -> None:
-        _, event, state.dropped = history.popleft()
-        size = _size(event)
+    def _drop_oldest(self, state: _Topic, history: deque[tuple[int, Event, int]]) -> None:
+        state.dropped, _, size = history.popleft()
         self.history_bytes -= size
+        self._common.history_bytes -= size
         state.kept_bytes -= size
 
     def _drop_history(self, topic: str) -> None:
@@ -274,7 +301,7 @@ class MemoryBroker(Broker):
             state.history = None
 
     def _since(self, topic: str, state: _Topic, offset: int) -> tuple[Event, ...]:
-        self._trim(topic, state, self._monotonic())
+        self._trim(topic, state, self._common.now())
         return tuple(event for _, event, _ in state.history or () if event.offset > offset)
 
 

@@ -58,7 +58,8 @@ class Position:
 class Event:
     """A published event. ``data`` is any JSON, ``published_at`` the hub's clock in milliseconds since 1970.
 
-    ``publisher`` is the name of the principal that published it; None where the hub did, or does not tell.
+    ``publisher`` is the name of the principal that published it; None where the hub did, or does not tell. ``tenant``
+    is the publisher's, on topics that tenants share; None where it is ``default``, and on the tenant's own topics.
     """
 
     topic: str
@@ -67,6 +68,7 @@ class Event:
     offset: int
     published_at: int
     publisher: str | None = None
+    tenant: str | None = None
 
     @property
     def position(self) -> Position:
@@ -100,7 +102,7 @@ class Gap:
 def event_from(params: dict[str, Any]) -> Event:
     """The event in the params of ``event``."""
     where = params["epoch"], params["offset"], params["published_at"]
-    return Event(params["topic"], params["data"], *where, params.get("publisher"))
+    return Event(params["topic"], params["data"], *where, params.get("publisher"), params.get("tenant"))
 
 
 def gap_from(params: dict[str, Any]) -> Gap:

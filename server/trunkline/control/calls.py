@@ -76,6 +76,7 @@ def described(call: Call, now: float) -> CallInFlight:
         chunks=call.chunks,
         depth=call.depth,
         trace_id=trace_id(call),
+        tenant=tenant_of(call),
     )
 
 
@@ -83,6 +84,12 @@ def principal_of(call: Call) -> str | None:
     """The name of the principal on whose behalf a call is made, however deep; None for the hub itself."""
     caller = call.caller()
     return None if caller is None else caller.name
+
+
+def tenant_of(call: Call) -> str | None:
+    """The tenant of that principal; None for the hub itself."""
+    caller = call.caller()
+    return None if caller is None else caller.tenant
 
 
 def connection_of(call: Call) -> Connection | None:

@@ -6,22 +6,24 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Protocol
 
-from trunkline.broker.base import TopicStanding
+from trunkline.control.calls import tenant_of
 from trunkline.hub.dispatch import Handlers, replying
+from trunkline.hub.subscriptions import TopicState
 from trunkline_protocol import reports
 from trunkline_protocol.calls import Call
 from trunkline_protocol.hub_methods import SYSTEM_TOPICS
+from trunkline_protocol.principals import DEFAULT_TENANT
 from trunkline_protocol.reports import TopicsParams
 
 
 class TopicsView(Protocol):
     """The part of the hub's subscriptions that is used here."""
 
-    def recent(self, limit: int) -> tuple[list[tuple[TopicStanding, int]], int]:
-        """The topics with the latest events, latest first, and the number of subscribers of each; and how many more."""
+    def recent(self, limit: int) -> tuple[list[TopicState], int]:
+        """The topics of all tenants with the latest events, latest first; and how many more there are."""
 
-    def patterns(self) -> Iterator[tuple[str, int]]:
-        """Each subscribed topic or pattern, and its number of subscribers."""
+    def subscribed(self) -> Iterator[tuple[str, str, int]]:
+        """Tenant, topic or pattern, and number of subscribers, of all that is subscribed to."""
 
 
 class TopicList:
@@ -38,17 +40,19 @@ class TopicList:
         """The handler of ``system.topics``."""
         return replying(SYSTEM_TOPICS, self._list)
 
-    def _list(self, _call: Call, params: TopicsParams) -> reports.TopicList:
+    def _list(self, call: Call, params: TopicsParams) -> reports.TopicList:
         recent, more = self._topics.recent(params.limit)
-        patterns = islice(self._topics.patterns(), params.limit)
+        subscribed = islice(self._topics.subscribed(), params.limit)
         return reports.TopicList(
-            [_report(standing, subscribers) for standing, subscribers in recent],
+            [_report(state) for state in recent],
             more,
-            [reports.SubscribedPattern(pattern, number) for pattern, number in patterns],
+            [reports.SubscribedPattern(pattern, number, tenant) for tenant, pattern, number in subscribed],
+            tenant_of(call) or DEFAULT_TENANT,
         )
 
 
-def _report(standing: TopicStanding, subscribers: int) -> reports.TopicReport:
+def _report(state: TopicState) -> reports.TopicReport:
+    standing = state.standing
     return reports.TopicReport(
         topic=standing.topic,
         epoch=standing.head.epoch,
@@ -56,5 +60,6 @@ def _report(standing: TopicStanding, subscribers: int) -> reports.TopicReport:
         kept=standing.kept,
         kept_bytes=standing.kept_bytes,
         oldest_at=standing.oldest_at,
-        subscribers=subscribers,
+        subscribers=state.subscribers,
+        tenant=state.tenant,
     )

@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from trunkline.broker.common import HistoryLimits
 from trunkline.broker.keys import PublishKeyLimits
-from trunkline.broker.memory import HistoryLimits, MemoryBroker
+from trunkline.broker.memory import MemoryBroker
 from trunkline.config import Settings
 from trunkline.control import HubView, control_methods
 from trunkline.control.audit_trail import AuditTrail
@@ -62,6 +63,7 @@ from trunkline.hub.sessions import SessionTable
 from trunkline.hub.shares import ShareLimits, Shares
 from trunkline.hub.subscriptions import Subscriptions
 from trunkline.hub.topic_history import TopicHistory
+from trunkline.hub.topic_spaces import TopicSpaces
 from trunkline.jobs.limits import JobLimits
 from trunkline.jobs.service import Jobs
 from trunkline.observe.audit import AuditLog
@@ -78,6 +80,7 @@ from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.depth import MAX_DEPTH
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.messages import HubLimits
+from trunkline_protocol.tenants import SharedNames
 
 if TYPE_CHECKING:
     from trunkline.observe.tracing import Tracer
@@ -114,14 +117,15 @@ class HubParts:
         self.health = HealthWatch(self.view, probes=Probes(settings.services, settings.required_services))
         self.monitor = Monitor(self.view, self.health, lambda: self.topics, self.log_tap, self.failed)
         self.broker = self._broker(settings)
+        self.spaces = TopicSpaces(self.broker, SharedNames(settings.shared_topics))
         serves = (self.router.route, self.pool.find, self.answers)
         self.jobs = Jobs(
-            settings.data.absolute() / "jobs", *serves, self.broker, JobLimits.of(settings, len(self.pool.executors))
+            settings.data.absolute() / "jobs", *serves, self.spaces, JobLimits.of(settings, len(self.pool.executors))
         )
         self.fanout = Fanout(asyncio.get_running_loop().call_soon, time.monotonic, lambda: self.router.in_flight > 0)
         limits = self.limits = _connection_limits(settings)
         self.topics = Subscriptions(
-            self.broker,
+            self.spaces,
             self.fanout,
             limits,
             self.monitor.interest_changed,
@@ -266,7 +270,7 @@ class HubParts:
         for part in (
             self.health,
             self.topics,
-            TopicHistory(self.broker),
+            TopicHistory(self.spaces),
             self.authentication,
             self.sessions,
             self.registrations,
@@ -363,7 +367,7 @@ class HubParts:
             self.fanout,
             self.sessions.table,
             self.registrations,
-            lambda: self.broker.history_bytes,
+            lambda: self.broker.total_bytes,
             lambda: self.audit.lost if self.audit is not None else 0,
             lambda: self.pool.quarantine.quarantined(time.monotonic()),
             self._disk,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from trunkline.broker.memory import HistoryLimits
+from trunkline.broker.common import HistoryLimits
 from trunkline.config import Settings
 from trunkline.control.requests import request_log
 from trunkline.edge.acceptor import raise_descriptor_limit

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from itertools import islice
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import orjson
 
-from trunkline.broker.base import Broker, Joined, PatternJoined, PublishKey, Recovery, TopicStanding
+from trunkline.broker.base import Joined, PatternJoined, PublishKey, Recovery, TopicStanding
 from trunkline.hub.connection import ClientCall, Connection
 from trunkline.hub.dispatch import Handlers, answering, answering_connection
 from trunkline.hub.fanout import Fanout
 from trunkline.hub.limits import ConnectionLimits
-from trunkline.hub.outbox import Outbox
 from trunkline.hub.principal import not_granted
 from trunkline.hub.subscription_totals import SubscriptionTotals
+from trunkline.hub.topic_spaces import Index, TopicSpace, TopicSpaces, join_pattern
 from trunkline_protocol.calls import Call, Caller
 from trunkline_protocol.codecs.jsonrpc import decode_metadata, encode_gap
 from trunkline_protocol.depth import CARRIED_DEPTH, require_depth
@@ -34,9 +36,10 @@ from trunkline_protocol.hub_messages import (
     UnsubscribeParams,
 )
 from trunkline_protocol.hub_methods import PUBLISH, SUBSCRIBE, UNSUBSCRIBE
+from trunkline_protocol.principals import DEFAULT_TENANT
+from trunkline_protocol.tenants import key_in
 from trunkline_protocol.topics import (
     PatternSet,
-    TopicIndex,
     covers,
     is_hubs_own,
     is_job,
@@ -50,11 +53,19 @@ from trunkline_protocol.values import json_is_too_much, too_much
 _encoder: Final = msgspec.json.Encoder()
 
 
+class TopicState(NamedTuple):
+    """A topic of a tenant, its standing, and how many connections would get an event of it."""
+
+    tenant: str
+    standing: TopicStanding
+    subscribers: int
+
+
 class Subscriptions:
     """The subscriptions of all connections, and the delivery of events to them.
 
     Args:
-        broker: stores and orders events.
+        spaces: the topics of all tenants, where events are stored and ordered.
         fanout: sends events to connections.
         limits: of subscriptions, and of deliveries that may wait.
         on_system_interest: called when subscriptions that reach ``system.`` topics have changed.
@@ -65,19 +76,18 @@ class Subscriptions:
 
     def __init__(
         self,
-        broker: Broker,
+        spaces: TopicSpaces,
         fanout: Fanout,
         limits: ConnectionLimits,
         on_system_interest: Callable[[], None],
         unsigned: Iterable[str] = (),
         require_epoch: Callable[[str | None, str], None] = lambda _epoch, _what: None,
     ) -> None:
-        self._broker = broker
+        self._spaces = spaces
         self._fanout = fanout
         self._limits = limits
         self._on_system_interest = on_system_interest
         self._require_epoch = require_epoch
-        self._index: TopicIndex[Outbox] = TopicIndex()
         self.totals = SubscriptionTotals(limits.max_subscriptions_per_principal)
         self._patterns: dict[Connection, PatternSet] = {}
         self._unsigned: PatternSet | None = None  # nearly always: each publication would ask it
@@ -86,7 +96,7 @@ class Subscriptions:
             self._unsigned.add(pattern)
         self.count = 0
         self.published = 0
-        broker.start(self._deliver)
+        spaces.start(self._deliver)
 
     def methods(self) -> Handlers:
         """Handlers of ``subscribe``, ``unsubscribe`` and ``publish``."""
@@ -97,27 +107,31 @@ class Subscriptions:
         )
 
     def reaches(self, topic: str) -> bool:
-        """Whether any connection would get an event of this topic."""
-        return self._index.reaches(topic)
+        """Whether any connection would get an event of this topic of the hub's own."""
+        return self._spaces.default.index.reaches(topic)
 
     def announce(self, topic: str, data: Any) -> None:
         """Publish an event of the hub itself; dropped where a tenth of ``max_backlog`` waits: others come first."""
         if self._fanout.backlog < self._limits.max_backlog // 10:
-            self._broker.publish(topic, _encoder.encode(data), None, lambda _: None)
+            self._spaces.default.broker.publish(topic, _encoder.encode(data), None, lambda _: None)
 
     @property
     def deliveries(self) -> int:
         """How many deliveries (one event to one connection) there were so far."""
         return self._fanout.deliveries
 
-    def recent(self, limit: int) -> tuple[list[tuple[TopicStanding, int]], int]:
-        """The topics with the latest events, latest first, and the number of subscribers of each; and how many more."""
-        standings, more = self._broker.recent(limit)
-        return [(standing, len(self._index.match(standing.topic))) for standing in standings], more
+    def recent(self, limit: int) -> tuple[list[TopicState], int]:
+        """The topics of all tenants with the latest events, latest first; and how many more there are."""
+        latest = heapq.merge(*map(_latest, self._spaces), key=lambda row: -row[1].place)
+        told = [
+            TopicState(space.tenant, standing, len(space.index.match(standing.topic)))
+            for space, standing in islice(latest, limit)
+        ]
+        return told, sum(space.broker.known() for space in self._spaces) - len(told)
 
-    def patterns(self) -> Iterator[tuple[str, int]]:
-        """Each subscribed topic or pattern, and its number of subscribers."""
-        return self._index.patterns()
+    def subscribed(self) -> Iterator[tuple[str, str, int]]:
+        """Tenant, topic or pattern, and number of subscribers, of all that is subscribed to."""
+        return self._spaces.subscribed()
 
     # --- calls ---
 
@@ -142,7 +156,7 @@ class Subscriptions:
         def joined(answer: Joined | RpcError) -> None:
             self._joined(call, connection, topic, recover, answer)
 
-        self._broker.join(topic, recover, joined, latest=params.history)
+        self._spaces.of(connection.principal.tenant, topic).broker.join(topic, recover, joined, latest=params.history)
 
     def _subscribe_pattern(self, call: ClientCall, params: SubscribeParams) -> None:
         recovery = None if params.recover is None else _recovery(params.recover)
@@ -156,7 +170,8 @@ class Subscriptions:
                 except RpcError as error:
                     call.settle_error(error)
 
-        self._broker.join_pattern(params.topic, recovery, joined)
+        spaces = self._spaces.reached(call.connection.principal.tenant, params.topic)
+        join_pattern(spaces, params.topic, recovery, joined)
 
     def _joined_pattern(self, call: ClientCall, pattern: str, recovery: Recovery | None, answer: PatternJoined) -> None:
         connection, as_of = call.connection, PositionParams(answer.head.epoch, answer.head.offset)
@@ -214,7 +229,8 @@ class Subscriptions:
         self.totals.add(principal, pattern)
         connection.subscriptions[pattern] = principal
         self.count += 1
-        self._index.add(pattern, connection.outbox)
+        for space in self._spaces.reached(connection.principal.tenant, pattern):
+            space.index.add(pattern, connection.outbox)
         if is_wildcard(pattern):
             patterns = self._patterns.get(connection)
             if patterns is None:
@@ -251,7 +267,8 @@ class Subscriptions:
     def _remove(self, connection: Connection, pattern: str) -> None:
         self.totals.remove(connection.subscriptions.pop(pattern), pattern)
         self.count -= 1
-        self._index.remove(pattern, connection.outbox)
+        for space in self._spaces.reached(connection.principal.tenant, pattern):
+            space.index.remove(pattern, connection.outbox)
         if (patterns := self._patterns.get(connection)) is not None:
             patterns.remove(pattern)
             if not len(patterns):
@@ -285,18 +302,27 @@ class Subscriptions:
         key = params.idempotency_key
         if key is not None and call.metadata:
             self._require_epoch(decode_metadata(call.metadata).idempotency_epoch, f"publish to {topic}")
-        name = "" if caller is None else caller.name
-        publisher = "" if self._unsigned is not None and self._unsigned.reaches(topic) else name
-        self._broker.publish(topic, data, None if key is None else PublishKey(name, key), done, publisher)
+        name, tenant = ("", DEFAULT_TENANT) if caller is None else (caller.name, caller.tenant)
+        space = self._spaces.of(tenant, topic)
+        own = None if key is None else PublishKey(key_in(tenant, name), key)
+        if self._unsigned is not None and self._unsigned.reaches(topic):
+            name = ""
+        elif space.tenant != tenant:  # others must not take it for a principal of theirs that has the same name
+            name = key_in(tenant, name)
+        space.broker.publish(topic, data, own, done, name)
 
     # --- events ---
 
-    def _deliver(self, event: Event) -> None:
+    def _deliver(self, index: Index, event: Event) -> None:
         self.published += 1
-        index, topic = self._index, event.topic
+        topic = event.topic
         outboxes = index.exact(topic) if is_job(topic) else index.match(topic)
         if outboxes:
             self._fanout.deliver(event.encode(), outboxes)
+
+
+def _latest(space: TopicSpace) -> Iterator[tuple[TopicSpace, TopicStanding]]:
+    return ((space, standing) for standing in space.broker.latest())
 
 
 def _asked(params: RecoverParams, topic: str) -> Position:

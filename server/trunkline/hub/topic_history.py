@@ -7,14 +7,17 @@ from typing import Final
 
 import msgspec
 
-from trunkline.broker.base import Broker, Joined
+from trunkline.broker.base import Joined
 from trunkline.hub.dispatch import Handlers, answering
 from trunkline.hub.principal import not_granted
+from trunkline.hub.topic_spaces import TopicSpaces
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.events import Event, Position
 from trunkline_protocol.hub_messages import MAX_HISTORY, History, HistoryParams, StoredEvent, TopicGap
 from trunkline_protocol.hub_methods import HISTORY
+from trunkline_protocol.principals import DEFAULT_TENANT
+from trunkline_protocol.tenants import tenant_and_name
 from trunkline_protocol.topics import valid_topic
 
 MAX_BYTES: Final = 1024 * 1024
@@ -24,10 +27,10 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 class TopicHistory:
-    """Answers ``history`` from what the broker keeps."""
+    """Answers ``history`` from what the brokers of tenants keep."""
 
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
+    def __init__(self, spaces: TopicSpaces) -> None:
+        self._spaces = spaces
 
     def methods(self) -> Handlers:
         """The handler of ``history``."""
@@ -41,20 +44,21 @@ class TopicHistory:
         if caller is not None and not caller.may_subscribe(topic):
             raise not_granted(caller, "subscribe", topic)
         asked = None if after is None else Position(after.epoch, after.offset)
+        broker = self._spaces.of(DEFAULT_TENANT if caller is None else caller.tenant, topic).broker
 
         def all_kept(answer: Joined | RpcError) -> None:
             _settle(call, topic, params.limit, asked, answer)
 
         def joined(answer: Joined | RpcError) -> None:
             if isinstance(answer, Joined) and not answer.recovered and answer.head != asked:
-                self._broker.join(topic, None, all_kept, latest=MAX_HISTORY)
+                broker.join(topic, None, all_kept, latest=MAX_HISTORY)
             else:
                 all_kept(answer)
 
         if asked is None:
-            self._broker.join(topic, None, all_kept, latest=params.limit)
+            broker.join(topic, None, all_kept, latest=params.limit)
         else:
-            self._broker.join(topic, asked, joined)
+            broker.join(topic, asked, joined)
 
 
 def _settle(call: Call, topic: str, limit: int, asked: Position | None, answer: Joined | RpcError) -> None:
@@ -97,4 +101,5 @@ def _gap(topic: str, asked: Position, head: Position, kept: Sequence[Event]) -> 
 
 def _stored(event: Event) -> StoredEvent:
     data = msgspec.Raw(event.data)
-    return StoredEvent(event.topic, data, event.epoch, event.offset, event.published_at, event.publisher)
+    tenant, publisher = tenant_and_name(event.publisher)
+    return StoredEvent(event.topic, data, event.epoch, event.offset, event.published_at, publisher, tenant)

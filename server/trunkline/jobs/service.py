@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from trunkline.background import keep_up, start_task
-from trunkline.broker.base import Broker
+from trunkline.hub.topic_spaces import TopicSpaces
 from trunkline.jobs.disk import DiskThread
 from trunkline.jobs.job import STATUSES, Created, Job, Rights, Succeeded
 from trunkline.jobs.keeping import superfluous
@@ -66,7 +66,7 @@ class Jobs:
         submit: takes calls, as the router does.
         find: looks a method of the executors up.
         is_hubs: whether the hub answers a method itself.
-        broker: announces what becomes of jobs.
+        spaces: the topics of tenants: what becomes of a job is announced to its own.
 
     Attributes:
         trouble: why the stored jobs cannot be read; None where they can.
@@ -78,12 +78,12 @@ class Jobs:
         submit: Callable[[Call], None],
         find: Callable[[str], MethodInfo],
         is_hubs: Callable[[str], bool],
-        broker: Broker,
+        spaces: TopicSpaces,
         limits: JobLimits,
     ) -> None:
         self._find = find
         self._is_hubs = is_hubs
-        self._broker = broker
+        self._spaces = spaces
         self._limits = limits
         self._store = JobStore(folder)
         self._disk = DiskThread()
@@ -355,7 +355,8 @@ class Jobs:
             event.result = msgspec.Raw(result)
         if job.error is not None:
             event.error = job.error
-        self._broker.publish(f"{JOBS}.{job.id}", _encoder.encode(event), None, lambda _: None)
+        topic = f"{JOBS}.{job.id}"
+        self._spaces.of(job.created.tenant, topic).broker.publish(topic, _encoder.encode(event), None, lambda _: None)
 
 
 def _may_see(who: Caller, job: Job) -> bool:

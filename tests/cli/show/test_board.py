@@ -66,10 +66,10 @@ def running(method: str, age_ms: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def topic(name: str, offset: int, epoch: str = "e") -> dict[str, Any]:
+def topic(name: str, offset: int, epoch: str = "e", **more: Any) -> dict[str, Any]:
     return {
         "topic": name, "epoch": epoch, "offset": offset, "kept": 2, "kept_bytes": 10, "oldest_at": None,
-        "subscribers": 1,
+        "subscribers": 1, **more,
     }  # fmt: skip
 
 
@@ -182,6 +182,14 @@ def test_what_the_hub_refuses_is_said_and_the_rest_is_shown(board: Board) -> Non
     board.hear(CALLS, {"calls": [running("late.one", 5.0)], "more": 1200}, 102.0)
     assert "IN FLIGHT (and 1,200 more)" in drawn(board)
     assert CALLS not in board.refused
+
+
+def test_topics_of_one_name_are_told_apart_by_their_tenants(board: Board) -> None:
+    for offset in (0, 8):
+        of_acme = topic("jobs.1", 2 * offset, tenant="acme")
+        board.hear(TOPICS, topics(of_acme, topic("jobs.1", offset)), 110.0 + offset / 4)
+    assert [(row.tenant, row.per_second) for row in board.topics] == [("acme", 8.0), ("default", 4.0)]
+    assert "jobs.1 (acme)" in drawn(board)
 
 
 def test_rates_of_topics_are_those_of_one_epoch(board: Board) -> None:

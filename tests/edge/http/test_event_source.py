@@ -84,11 +84,14 @@ class Events:
 
 
 @asynccontextmanager
-async def source(hub: RunningHub, *topics: str, last: str | None = None) -> AsyncIterator[Events]:
+async def source(
+    hub: RunningHub, *topics: str, last: str | None = None, token: str | None = None
+) -> AsyncIterator[Events]:
     reader, writer = await asyncio.open_connection("127.0.0.1", hub.port)
     try:
         query = "&".join(f"topic={quote(topic)}" for topic in topics)
         more = "" if last is None else f"Last-Event-ID: {last}\r\n"
+        more += "" if token is None else f"Authorization: Bearer {token}\r\n"
         writer.write(f"GET /events?{query} HTTP/1.1\r\nHost: 127.0.0.1\r\n{more}\r\n".encode())
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         assert head.startswith("http/1.1 200")

@@ -4,8 +4,12 @@
 import type { SubscribedPattern, TopicList, TopicReport } from "../hub/said.ts";
 import { fieldsOf, listOf, numberOf, textOf, type Told } from "./reports.ts";
 
+export const DEFAULT_TENANT = "default";
+
 export interface TopicRow {
   readonly topic: string;
+  /** Whose it is: names of two tenants are not one topic. */
+  readonly tenant: string;
   readonly epoch: string | undefined;
   /** Events since the topic began, as its last one is numbered; undefined where nobody has spoken yet. */
   readonly offset: number | undefined;
@@ -18,11 +22,18 @@ export interface TopicRow {
   readonly oldestAt: number | undefined;
 }
 
+/** What tells a row from all others. */
+export function keyOf({ topic, tenant }: Pick<TopicRow, "topic" | "tenant">): string {
+  return `${tenant}\n${topic}`;
+}
+
 export interface TopicsLook {
   readonly at: number;
   readonly rows: readonly TopicRow[];
   /** Topics that the hub remembers and did not list. */
   readonly more: number;
+  /** That of this page: what it follows is of this tenant. */
+  readonly tenant: string;
 }
 
 export const SORTS = ["topic", "perSecond", "subscribers", "offset", "kept", "keptBytes", "oldestAt"] as const;
@@ -34,14 +45,16 @@ export type Sort = (typeof SORTS)[number];
  * @param before the last look: of a topic whose count began anew there is no rate.
  */
 export function lookAtTopics(result: unknown, before: TopicsLook | undefined, at: number): TopicsLook {
-  const known = new Map(before?.rows.map((row) => [row.topic, row]));
+  const known = new Map(before?.rows.map((row) => [keyOf(row), row]));
   const seconds = before === undefined ? 0 : (at - before.at) / 1_000;
   const fields: Told<TopicList> = fieldsOf(result);
   const spoke = listOf(fields.topics).map((item: Told<TopicReport>): TopicRow => {
     const topic = textOf(item.topic) ?? "?";
-    const [epoch, offset, was] = [textOf(item.epoch), numberOf(item.offset), known.get(topic)];
+    const tenant = textOf(item.tenant) ?? DEFAULT_TENANT;
+    const [epoch, offset, was] = [textOf(item.epoch), numberOf(item.offset), known.get(keyOf({ topic, tenant }))];
     return {
       topic,
+      tenant,
       epoch,
       offset,
       perSecond: rateOf(epoch, offset, was, seconds),
@@ -51,12 +64,12 @@ export function lookAtTopics(result: unknown, before: TopicsLook | undefined, at
       oldestAt: numberOf(item.oldest_at),
     };
   });
-  const names = new Set(spoke.map(({ topic }) => topic));
+  const keys = new Set(spoke.map((row) => keyOf(row)));
   const silent = listOf(fields.subscribed).flatMap((item: Told<SubscribedPattern>) => {
-    const topic = textOf(item.pattern);
-    return topic === undefined || names.has(topic) ? [] : [silentRow(topic, numberOf(item.subscribers))];
+    const [topic, tenant] = [textOf(item.pattern), textOf(item.tenant) ?? DEFAULT_TENANT];
+    return topic === undefined || keys.has(keyOf({ topic, tenant })) ? [] : [silentRow(topic, tenant, numberOf(item.subscribers))];
   });
-  return { at, rows: [...spoke, ...silent], more: numberOf(fields.more) ?? 0 };
+  return { at, rows: [...spoke, ...silent], more: numberOf(fields.more) ?? 0, tenant: textOf(fields.tenant) ?? DEFAULT_TENANT };
 }
 
 function rateOf(epoch: string | undefined, offset: number | undefined, was: TopicRow | undefined, seconds: number): number | undefined {
@@ -69,9 +82,9 @@ function rateOf(epoch: string | undefined, offset: number | undefined, was: Topi
   return counts && before !== undefined && offset >= before ? (offset - before) / seconds : undefined;
 }
 
-function silentRow(topic: string, subscribers: number | undefined): TopicRow {
+function silentRow(topic: string, tenant: string, subscribers: number | undefined): TopicRow {
   const nothing = { epoch: undefined, offset: undefined, perSecond: undefined };
-  return { topic, ...nothing, subscribers, kept: undefined, keptBytes: undefined, oldestAt: undefined };
+  return { topic, tenant, ...nothing, subscribers, kept: undefined, keptBytes: undefined, oldestAt: undefined };
 }
 
 /** Those whose name contains a text, in order; what is not known comes last whichever way. */

@@ -21,6 +21,7 @@ export type CallInFlight = {
   chunks: number;
   depth: number;
   trace_id: string | null;
+  tenant?: string | null;
 };
 
 export type CallList = {
@@ -123,6 +124,7 @@ export type EndedCall = {
   bytes_in: number;
   bytes_out: number;
   finished_at: number;
+  tenant?: string | null;
 };
 
 export type ExecutorReport = {
@@ -347,6 +349,7 @@ export type RunningCall = {
   chunks: number;
   depth: number;
   trace_id: string | null;
+  tenant?: string | null;
   parked: boolean;
 };
 
@@ -375,12 +378,14 @@ export type Serving = {
 export type SubscribedPattern = {
   pattern: string;
   subscribers: number;
+  tenant?: string;
 };
 
 export type TopicList = {
   topics: TopicReport[];
   more: number;
   subscribed: SubscribedPattern[];
+  tenant?: string;
 };
 
 export type TopicReport = {
@@ -391,6 +396,10 @@ export type TopicReport = {
   kept_bytes: number;
   oldest_at: number | null;
   subscribers: number;
+  /**
+   * whose it is; default where all have it in common
+   */
+  tenant?: string;
 };
 
 export type WorkedCalls = {

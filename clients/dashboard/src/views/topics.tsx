@@ -4,7 +4,7 @@
 import { computed, signal } from "@preact/signals";
 import type { JSX } from "preact";
 import { ago, bytes, count, NOTHING } from "../core/format.ts";
-import { arranged, lookAtTopics, type Sort, type TopicRow, type TopicsLook } from "../core/topics.ts";
+import { arranged, DEFAULT_TENANT, keyOf, lookAtTopics, type Sort, type TopicRow, type TopicsLook } from "../core/topics.ts";
 import asks from "../hub/asks.json" with { type: "json" };
 import { catalogue, metrics } from "../hub/feeds.ts";
 import { now } from "../hub/link.ts";
@@ -67,7 +67,7 @@ function List(): JSX.Element {
       ) : (
         <Table label="Topics" class={live.value ? "tall" : "tall old"} head={COLUMNS.map((column) => headOf(column))}>
           {rows.value.slice(0, SHOWN).map((row) => (
-            <Row key={row.topic} row={row} />
+            <Row key={keyOf(row)} row={row} isOwn={row.tenant === latest.value?.tenant} />
           ))}
         </Table>
       )}
@@ -101,15 +101,22 @@ function headOf({ text: title, by }: Column): Head {
   return { text: title, number: by !== "topic", sort: { by: isSorted ? direction : "none", toggle } };
 }
 
-function Row({ row }: { readonly row: TopicRow }): JSX.Element {
+/** `isOwn`: the topic is of the tenant of this page, which would follow its own of this name otherwise. */
+function Row({ row, isOwn }: { readonly row: TopicRow; readonly isOwn: boolean }): JSX.Element {
+  const isFollowed = isOwn && followed.value === row.topic;
   return (
-    <tr class={followed.value === row.topic ? "chosen" : ""}>
+    <tr class={isFollowed ? "chosen" : ""}>
       <td>
-        <button type="button" class="link mono" aria-pressed={followed.value === row.topic} aria-label={`Follow ${row.topic}`} onClick={() => {
-            follow(row.topic);
-          }}>
-          {row.topic}
-        </button>
+        {isOwn ? (
+          <button type="button" class="link mono" aria-pressed={isFollowed} aria-label={`Follow ${row.topic}`} onClick={() => {
+              follow(row.topic);
+            }}>
+            {row.topic}
+          </button>
+        ) : (
+          <span class="mono">{row.topic}</span>
+        )}
+        {row.tenant !== DEFAULT_TENANT && ` (${row.tenant})`}
       </td>
       <td class="number">{count(row.perSecond)}</td>
       <td class="number">{count(row.subscribers)}</td>

@@ -18,7 +18,7 @@ export function inShort(messages: readonly TopicMessage[]): string[] {
 }
 
 export function event(topic: string, offset: number, epoch = "e1"): TopicMessage {
-  return { kind: "event", topic, data: offset, epoch, offset, publishedAt: 0, publisher: undefined };
+  return { kind: "event", topic, data: offset, epoch, offset, publishedAt: 0, publisher: undefined, tenant: undefined };
 }
 
 export function gap(topic: string, from: number, to: number, reason = "slow_consumer", epoch = "e1"): TopicMessage {

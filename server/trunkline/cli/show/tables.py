@@ -107,6 +107,7 @@ class EventPrinter:
             return
         if self._form != "pretty":
             who = {} if event.publisher is None else {"publisher": event.publisher}
+            who |= {} if event.tenant is None else {"tenant": event.tenant}
             self._object("event", event, {"offset": event.offset, "published_at": event.published_at, **who})
             return
         time = datetime.fromtimestamp(event.published_at / 1000).strftime("%H:%M:%S.%f")[:-3]

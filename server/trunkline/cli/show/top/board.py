@@ -258,10 +258,10 @@ def busiest(answer: Metrics) -> list[MethodRow]:
 
 def rated(topics: list[TopicReport], before: list[TopicRow], seconds: float) -> list[TopicRow]:
     """The topics with their rates, from the offsets of two readings of the same epoch."""
-    known = {(row.topic, row.epoch): row.offset for row in before}
+    known = {(row.tenant, row.topic, row.epoch): row.offset for row in before}
     rows = []
     for row in topics:
-        then = known.get((row.topic, row.epoch))
+        then = known.get((row.tenant, row.topic, row.epoch))
         rate = None if then is None or seconds <= 0 else round((row.offset - then) / seconds, 1)
         rows.append(TopicRow(**msgspec.structs.asdict(row), per_second=rate))
     return rows

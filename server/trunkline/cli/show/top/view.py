@@ -12,6 +12,7 @@ from rich.text import Text
 from trunkline.cli.show.top.board import CALLS, METHODS, TOPICS, Board
 from trunkline.terminal_text import plain
 from trunkline_protocol.health_reports import SERVING
+from trunkline_protocol.principals import DEFAULT_TENANT
 from trunkline_protocol.reports import WorkingExecutor
 
 HEAD_LINES: Final = 4
@@ -207,7 +208,7 @@ def _calls(board: Board) -> _Section:
 def _topics(board: Board) -> _Section:
     rows: list[Row] = [
         (
-            plain(row.topic),
+            plain(row.topic if row.tenant == DEFAULT_TENANT else f"{row.topic} ({row.tenant})"),
             "-" if row.per_second is None else count(row.per_second),
             f"{row.offset:,}",
             f"{row.subscribers:,}",
