@@ -47,8 +47,8 @@ class Round:
     peak: int
 
 
-def store(folder: Path, count: int, dimension: int) -> None:
-    """Make the collection on disk."""
+def store(folder: Path, count: int, dimension: int, changed: float) -> None:
+    """Make the collection on disk, with an index file that lacks a share of it."""
     collections = CollectionStore(folder / "collections")
     collections.create(Manifest(name="bench", dimension=dimension, model=None, metadata={}))
     collection = collections.open("bench")
@@ -62,6 +62,8 @@ def store(folder: Path, count: int, dimension: int) -> None:
                 Item(f"{row}", " ".join(text)[:200], {"n": row % 100, "source": f"document {row // 20}"})
                 for row, text in zip(rows, words.tolist(), strict=True)
             ]
+            if 0 <= (1 - changed) * count - first < AT_ONCE:
+                collection.write_index()
             collection.upsert(Upsert(items, unit_vectors(len(rows), dimension, seed=first)))
             advance(len(rows))
     collection.close()
@@ -111,7 +113,7 @@ async def kill_once(hub: Hub, pid: int, number: int, dimension: int) -> Round:
 
 
 async def measure(options: argparse.Namespace, data: Path) -> list[Round]:
-    store(data, options.items, options.dimension)
+    store(data, options.items, options.dimension, options.changed)
     command = [
         sys.executable, "-m", "trunkline.cli", "serve", "--port", "0", "--packs", "vectors", "--no-demo",
         "--executors", "1", "--data", os.fspath(data),
@@ -126,6 +128,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--dimension", type=int, default=384)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--changed", type=float, default=0.1, help="share of the items that are not in the index file")
     parser.add_argument("--folder", help="where the collection is written; by default where temporary files go")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as data:
