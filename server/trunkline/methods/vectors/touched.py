@@ -112,7 +112,7 @@ def ids_in(rows: Sequence[Any], since: int, until: int) -> list[bytes]:
     Raises:
         Unusable: a row is missing, or not what was written.
     """
-    if [row[0] for row in rows] != [*range(since + 1, until + 1)]:
+    if since > until or [row[0] for row in rows] != [*range(since + 1, until + 1)]:
         raise Unusable(f"what the commits {since + 1} to {until} have touched is not all there")
     found: dict[bytes, None] = {}
     for position, ids, crc in rows:
