@@ -18,6 +18,7 @@ import itertools
 import json
 import os
 import struct
+import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -185,11 +186,13 @@ def _read_directory(descriptor: int, reference: Reference, spec: IndexSpec) -> D
 
 def _read_vectors(descriptor: int, directory: Directory, memory: NDArray[np.float32]) -> None:
     row = 0
-    for part, (at, size), _ in _places(directory):
-        data = _read(descriptor, size, at)
-        if zlib.crc32(data) != part.vectors_crc:
+    for part, (at, _), _ in _places(directory):
+        rows = memory[row : row + part.rows]
+        _read_into(rows.data.cast("B"), descriptor, at)
+        if zlib.crc32(rows.data) != part.vectors_crc:
             raise Unusable(f"its vectors from byte {at} on are not what was written")
-        memory[row : row + part.rows] = np.frombuffer(data, dtype="<f4").reshape(part.rows, -1)
+        if sys.byteorder == "big":
+            rows.byteswap(inplace=True)
         row += part.rows
 
 
@@ -220,10 +223,13 @@ def _places(directory: Directory) -> Iterator[tuple[Part, Place, Place]]:
 
 def _read(descriptor: int, size: int, at: int) -> bytearray:
     data = bytearray(size)
-    rest = memoryview(data)
+    _read_into(memoryview(data), descriptor, at)
+    return data
+
+
+def _read_into(rest: memoryview, descriptor: int, at: int) -> None:
     while rest:
-        count = os.preadv(descriptor, [rest], at + size - len(rest))
+        count = os.preadv(descriptor, [rest], at)
         if not count:
             raise Unusable("it is cut off")
-        rest = rest[count:]
-    return data
+        rest, at = rest[count:], at + count
