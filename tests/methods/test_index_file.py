@@ -257,6 +257,22 @@ async def test_it_is_written_beside_searches_and_changes(tmp_path: Path, soon: N
         assert not folder.exists()
 
 
+async def test_an_owner_that_ends_while_it_writes_leaves_nothing_behind(
+    tmp_path: Path, soon: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(kept_index, "AT_ONCE", 1)
+    folder = tmp_path / "collections" / "c"
+    async with LocalMethods(vectors, settings={"data_dir": str(tmp_path)}) as methods:
+        await methods.call("collections.create", {"name": "c", "dimension": 2})
+        await put(methods, *map(str, range(1000)))
+        await until(lambda: [*folder.glob("index-*.part")] != [], "it is being written")
+    assert not caplog.records
+    await until(lambda: not [*folder.glob("index-*")], "nothing is left")
+    async with LocalMethods(vectors, settings={"data_dir": str(tmp_path)}) as methods:
+        assert len(await search(methods)) == 100
+        await until(lambda: len([*folder.glob("index-*")]) == 1, "it is written after all")
+
+
 async def test_damaged_rows_are_found_beside(tmp_path: Path, soon: None, caplog: pytest.LogCaptureFixture) -> None:
     folder = with_file(tmp_path)
     with sqlite3.connect(folder / "collection.sqlite") as file:

@@ -132,6 +132,12 @@ class Collections(RuleBasedStateMachine):
         else:
             self.kill()
 
+    @rule(meanwhile=st.lists(COMMIT, max_size=2), later=COMMIT)
+    def write_and_die_later(self, meanwhile: list[list[State | list[str]]], later: list[State | list[str]]) -> None:
+        self.write(meanwhile, "adopted")
+        self.commit(later)
+        self.kill()
+
     @rule(meanwhile=st.lists(COMMIT, max_size=6), at=st.integers(0, 4))
     def killed_while_writing(self, meanwhile: list[list[State | list[str]]], at: int) -> None:
         writing = self.collection.kept.begin(self.collection.index)
@@ -177,7 +183,7 @@ class Collections(RuleBasedStateMachine):
 
     # --- what may be done to files ---
 
-    @precondition(lambda self: self.index_files())
+    @precondition(lambda self: self.is_whole)
     @rule(data=st.data())
     def harm(self, data: st.DataObject) -> None:
         self.collection.close()
@@ -201,6 +207,7 @@ class Collections(RuleBasedStateMachine):
         self.is_whole = False
         self.open()
 
+    @precondition(lambda self: self.is_whole)
     @rule()
     def another_collections_file(self) -> None:
         """Its file by our file's name, and ours by its."""
@@ -284,14 +291,14 @@ def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def try_all(examples: int, **options: Any) -> None:
     run_state_machine_as_test(
-        Collections, settings=settings(max_examples=examples, stateful_step_count=20, deadline=None, **options)
+        Collections, settings=settings(max_examples=examples, stateful_step_count=12, deadline=None, **options)
     )
 
 
 @pytest.mark.timeout(60 * PATIENCE)
 def test_whatever_is_done_to_its_files_a_collection_has_what_was_acknowledged() -> None:
     Collections.loaded = 0
-    try_all(40, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+    try_all(25, phases=[Phase.explicit, Phase.reuse, Phase.generate])
     assert Collections.loaded > 10, "no file was ever used"
 
 
