@@ -42,6 +42,8 @@ def write(folder: Path, first: int) -> None:
             collection.close()
             collection = CollectionStore(folder).open("c")
             assert collection is not None
+        if number % 11 == 0:
+            collection.write_index()
         collection.commit(change(number))
         say(f"ack {number}")
         number += 1

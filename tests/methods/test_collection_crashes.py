@@ -57,11 +57,13 @@ class Run:
 
     def step(self) -> None:
         """One more; the state is new when it returns."""
-        kind = self._chance.choices(["commit", "rebuild", "reopen"], [20, 1, 2])[0]
+        kind = self._chance.choices(["commit", "rebuild", "write index", "reopen"], [20, 1, 3, 2])[0]
         if kind == "commit":
             self._commit([self._change() for _ in range(self._chance.choice([1, 1, 1, 3]))])
         elif kind == "rebuild":
             self.open().rebuild()
+        elif kind == "write index":
+            self.open().write_index()
         else:
             self.open().close()
 

@@ -292,7 +292,7 @@ def test_a_full_disk_keeps_nothing_of_the_upsert(tmp_path: Path, child: Child) -
         size = (await methods.call("collections.stats", {"name": "c"}))["bytes"]
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 500, resource.RLIM_INFINITY))
         try:
-            await put(*map(str, range(100)))
+            await put(*map(str, range(400)))
         except RpcError as error:
             print(error.code, error)
         print(await methods.call("vectors.missing", {"collection": "c", "ids": ["a", "0", "99"]}))

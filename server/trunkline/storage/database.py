@@ -251,6 +251,11 @@ class Database:
             return False
 
     @property
+    def is_shared(self) -> bool:
+        """Whether others can read it meanwhile."""
+        return self._is_shared
+
+    @property
     def size(self) -> int:
         """What it takes of the disk, with its log, in bytes. Raises as :func:`told`."""
         with told(f"{self.path} cannot be looked at", self.path):
@@ -394,10 +399,13 @@ def read_beside(path: Path, what: str, query: str) -> list[Any]:
     Raises:
         RpcError: as :func:`told`.
     """
-    with (
-        told(what, path),
-        contextlib.closing(
-            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=PATIENCE)
-        ) as beside,
-    ):
+    with told(what, path), reading_beside(path) as beside:
         return beside.execute(query).fetchall()
+
+
+@contextlib.contextmanager
+def reading_beside(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection to a file that is shared, which cannot change it."""
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    with contextlib.closing(sqlite3.connect(address, uri=True, timeout=PATIENCE)) as beside:
+        yield beside

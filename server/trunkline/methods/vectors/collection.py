@@ -5,15 +5,20 @@ A change is committed to the file, then made in memory, then acknowledged. All o
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 
 from trunkline import ErrorCode, RpcError
 from trunkline.methods.vectors.changes import Change, Delete, Upsert
 from trunkline.methods.vectors.index import IndexSpec, VectorIndex
+from trunkline.methods.vectors.kept_index import GivenUp, KeptIndex, Writing
 from trunkline.methods.vectors.lexicon import Lexicon
 from trunkline.methods.vectors.manifest import Manifest
-from trunkline.methods.vectors.rows import CollectionFile
+from trunkline.methods.vectors.row_check import RowCheck
+from trunkline.methods.vectors.rows import CollectionFile, collector_paused
 from trunkline.methods.vectors.structures import Flat
+from trunkline.methods.vectors.touched import Unusable
 from trunkline.methods.vectors.versions import Versions
 
 
@@ -23,6 +28,7 @@ class Collection:
     Attributes:
         index: what is in it.
         lexicon: the words of its texts, once somebody has looked for words.
+        kept: the file that it is read from, in the main.
         versions: which version of a document may be put in.
         closed: deleted, failed, or another process's: it must not be used any more.
         deleted: it is closed because it was deleted.
@@ -39,11 +45,19 @@ class Collection:
         self.lexicon: Lexicon | None = None
         self.versions = Versions(file.generation)
         self._file = file
-        spec = file.manifest.spec
-        structure = Flat(spec, file.count)
-        self.index = VectorIndex(spec, file.read(structure.memory), structure)
-        file.require(len(self.index))
+        self.kept = KeptIndex(file)
+        with collector_paused():
+            loaded = self.kept.load()
+            self.index = self._read() if loaded is None else loaded
         file.claim()
+        self.kept.sweep()
+
+    def _read(self) -> VectorIndex:
+        spec = self.manifest.spec
+        structure = Flat(spec, self._file.count)
+        index = VectorIndex(spec, self._file.read(structure.memory), structure)
+        self._file.require(len(index))
+        return index
 
     # --- figures ---
 
@@ -59,8 +73,8 @@ class Collection:
 
     @property
     def disk_bytes(self) -> int:
-        """The size of its file and of the log of that, in bytes."""
-        return self._file.size
+        """The size of its file and of the log of that, and of its index file, in bytes."""
+        return self._file.size + self.kept.size
 
     # --- changes ---
 
@@ -96,7 +110,9 @@ class Collection:
         try:
             self._file.commit(changes, self._with_model(model), len(self.index) + self._growth(changes))
             self._file.check_owner()  # if it still is, whoever comes next reads what is on disk now
-            return [self._apply(change) for change in changes]
+            applied = [self._apply(change) for change in changes]
+            self.kept.bound()
+            return applied
         except RpcError as error:
             if error.code != ErrorCode.INSUFFICIENT_RESOURCES:
                 self.close()
@@ -127,6 +143,64 @@ class Collection:
             return self.index.delete(change.ids)
         self.index.upsert(change)
         return len(change.items)
+
+    # --- the index file ---
+
+    def write_index(self) -> None:
+        """Write the index file anew, now: for those who can wait.
+
+        Raises:
+            RpcError: as :meth:`commit`.
+        """
+        self.check_open()
+        writing = self.kept.begin(self.index)
+        try:
+            writing.write(writing.take)
+            former = self.adopt(writing)
+        except RpcError as error:
+            self.kept.fail(writing, error)
+            raise
+        except (Unusable, OSError) as error:
+            self.kept.fail(writing, error)
+            return
+        if former is not None:
+            with contextlib.suppress(OSError):
+                former.unlink()
+
+    def begin_index(self) -> Writing | None:
+        """Begin to write the index file; None where the collection is closed, or the file not due any more."""
+        return self.kept.begin(self.index) if not self.closed and self.kept.due else None
+
+    def adopt(self, writing: Writing) -> Path | None:
+        """Use an index file that was written. Returns the former one, which can be removed.
+
+        Raises:
+            GivenUp: the collection was closed.
+            RpcError: as :meth:`commit`; the former one is used as before.
+        """
+        if self.closed:
+            raise GivenUp
+        try:
+            return self.kept.adopt(writing)
+        except RpcError as error:
+            if error.code != ErrorCode.INSUFFICIENT_RESOURCES:
+                self.close()
+            raise
+
+    def row_check(self) -> RowCheck | None:
+        """What has to look through the rows that opening has not read, once. None: there is nothing to look through."""
+        if not self.kept.is_unchecked:
+            return None
+        self.kept.is_unchecked = False
+        return RowCheck(self._file)
+
+    def refuse(self) -> bool:
+        """Close the collection, because rows are damaged: the next opening reads them all. False: it was closed."""
+        if self.closed:
+            return False
+        self.kept.refuse()
+        self.close()
+        return True
 
     # --- rebuilding ---
 

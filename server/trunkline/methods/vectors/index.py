@@ -197,6 +197,11 @@ class VectorIndex:
         vectors = iter(self._structure.vectors(there)) if there else iter(())
         return [None if row is None else (self._item(row), next(vectors)) for row in rows]
 
+    def some(self, ids: Iterable[str]) -> tuple[list[Item], NDArray[np.float32]]:
+        """Those of some items that are there, and a copy of their vectors, a row an item."""
+        rows = [row for row in map(self._rows.get, ids) if row is not None]
+        return [self._item(row) for row in rows], self._structure.vectors(rows) if rows else self._no_vectors()
+
     def contents(self) -> tuple[list[Item], NDArray[np.float32]]:
         """All items, and a copy of their vectors, a row an item."""
         rows = [row for row, item in enumerate(self._items) if item is not None]

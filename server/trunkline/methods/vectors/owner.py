@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -13,13 +13,13 @@ from trunkline import Context, ErrorCode, RpcError
 from trunkline.background import start_task
 from trunkline.methods.vectors.collection import Collection
 from trunkline.methods.vectors.index import Building, IndexSpec, VectorIndex
+from trunkline.methods.vectors.keeping import FileKeeper, InThread
 from trunkline.methods.vectors.store import CollectionStore, InUse, Manifest
 
 LOCK_PATIENCE: Final = 5.0
 """Seconds to wait for a collection that another process has: mostly an executor that is just dying."""
 LOCK_RETRY: Final = 0.05
 
-InThread = Callable[..., Awaitable[Any]]
 Result = TypeVar("Result")
 
 logger = logging.getLogger("trunkline.vectors")
@@ -36,6 +36,7 @@ class CollectionOwner:
         self._damaged: dict[str, str] = {}
         self._store: CollectionStore | None = None
         self._builds: dict[VectorIndex, tuple[asyncio.Task[None], list[Building]]] = {}
+        self._keeper = FileKeeper()
 
     def load(self, settings: Mapping[str, Any]) -> None:
         """Find the data folder, ``settings["data_dir"]``. Collections are opened when they are first used.
@@ -77,12 +78,19 @@ class CollectionOwner:
             return collection
         collection = await self._patiently(name, ctx, self._open_now)
         if collection is not None:
-            self.build_if_due(collection, ctx)
+            self._begin_beside(collection, ctx)
         return collection
 
     async def create(self, manifest: Manifest, ctx: Context) -> Collection | None:
         """Create a collection; returns None, or the one that exists already."""
-        return await self._patiently(manifest.name, ctx, lambda _: self._create_now(manifest))
+        existing = await self._patiently(manifest.name, ctx, lambda _: self._create_now(manifest))
+        if existing is not None:
+            self._begin_beside(existing, ctx)
+        return existing
+
+    def _begin_beside(self, collection: Collection, ctx: Context) -> None:
+        self._keeper.check_if_due(collection, ctx.run_in_thread)
+        self.build_if_due(collection, ctx)
 
     async def _patiently(
         self, name: str, ctx: Context, function: Callable[[str], Collection | None]
@@ -152,7 +160,11 @@ class CollectionOwner:
             await asyncio.wait([building])
 
     def build_if_due(self, collection: Collection, ctx: Context) -> asyncio.Task[None] | None:
-        """Begin to build the index in the background, if it is due. Returns the task of a building under way."""
+        """Begin to build the index in the background, if it is due. Returns the task of a building under way.
+
+        Also begins to write the index file, if that is due.
+        """
+        self._keeper.write_if_due(collection, ctx.run_in_thread)
         index = collection.index
         if index in self._builds:
             return self._builds[index][0]
@@ -195,7 +207,7 @@ class CollectionOwner:
             RpcError: 5001, the collection is closed, or cannot be removed.
         """
         await self.run(collection, ctx, self._delete_now, collection)
-        self._give_up_building(collection.index)
+        self._give_up(collection)
 
     def _delete_now(self, collection: Collection) -> None:
         self.store.delete(collection)
@@ -212,8 +224,12 @@ class CollectionOwner:
     def _forget(self, names: list[str]) -> list[Collection]:
         collections = [self._open.pop(name) for name in names]
         for collection in collections:
-            self._give_up_building(collection.index)
+            self._give_up(collection)
         return collections
+
+    def _give_up(self, collection: Collection) -> None:
+        self._give_up_building(collection.index)
+        self._keeper.give_up(collection)
 
 
 def _close(collections: list[Collection]) -> None:

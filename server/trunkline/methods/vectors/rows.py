@@ -26,8 +26,10 @@ import numpy as np
 from pydantic import ValidationError
 
 from trunkline import ErrorCode, RpcError
-from trunkline.methods.vectors.changes import Change, Delete, Item
+from trunkline.methods.vectors import touched
+from trunkline.methods.vectors.changes import Change, Delete, Item, Upsert
 from trunkline.methods.vectors.manifest import Manifest
+from trunkline.methods.vectors.touched import Reference, encoded
 from trunkline.storage.database import Database, making, read_beside
 from trunkline.storage.failures import damaged
 from trunkline.storage.snapshot import copy_of
@@ -66,6 +68,8 @@ CREATE TABLE items (
 )
 """
 
+VERSIONS: Final = (TABLES, touched.TABLES)
+
 _STATE: Final = "SELECT description, generation, position, count, crc FROM collection"
 _MOVE: Final = """
 UPDATE collection SET description = ?, generation = ?, position = ?, count = ?, crc = ?
@@ -74,6 +78,10 @@ WHERE generation = ? AND position = ?
 _ITEMS: Final = """
 SELECT CAST(id AS BLOB), CAST(text AS BLOB), CAST(metadata AS BLOB), vector, change, crc FROM items
 WHERE +tenant = ? -- not by the index, whose order is another
+"""
+_SOME: Final = """
+SELECT CAST(id AS BLOB), CAST(text AS BLOB), CAST(metadata AS BLOB), vector, change, crc FROM items
+WHERE tenant = ? AND id IN (%s)
 """
 _PUT: Final = """
 INSERT INTO items (tenant, id, text, metadata, vector, change, crc)
@@ -98,6 +106,9 @@ class CollectionFile:
         generation: of this opening: greater than that of any before.
         position: of the last commit, which is the number of commits ever made.
         count: of the items.
+        reference: the index file that holds what is in it up to a commit; None: there is none.
+        is_noting: whether commits note which items they touch: as long as there is such a file, or one is written.
+        changed: ids that commits have touched since the index file's, or since the opening.
 
     Args:
         folder: the collection's.
@@ -107,10 +118,13 @@ class CollectionFile:
     manifest: Manifest
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._folder = folder
+        self.folder = folder
         self._what = f"collection {name!r}"
-        self._database = Database(folder / FILE, self._what, [TABLES], shared=True, page_bytes=PAGE_BYTES)
+        self._database = Database(folder / FILE, self._what, VERSIONS, shared=True, page_bytes=PAGE_BYTES)
         self.generation = self.position = self.count = self._stored_generation = 0
+        self.reference: Reference | None = None
+        self.is_noting = self._is_forgetting = False
+        self.changed = 0
 
     def open(self, prepare: Callable[[], None]) -> None:
         """Lock and open the file. Then come :meth:`read`, which changes nothing in one that is damaged, :meth:`claim`.
@@ -135,8 +149,18 @@ class CollectionFile:
 
     @property
     def size(self) -> int:
-        """What it takes of the disk, in bytes."""
+        """What it takes of the disk, in bytes, without an index file."""
         return self._database.size
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self._database.path
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it can be read beside its owner."""
+        return self._database.is_shared
 
     # --- reading ---
 
@@ -150,7 +174,7 @@ class CollectionFile:
             RpcError: 3002, a row is not what was written, or missing, or a page is damaged.
         """
         items: list[Item] = []
-        with self._database.checking(), _collector_paused():
+        with self._database.checking(), collector_paused():
             some = self._database.read_some(self._what, _ITEMS, [DEFAULT_TENANT], AT_ONCE)
             for rows in _whole(some, self.manifest.dimension, self.count, self._database.path):
                 data = b"".join([row[3] for row in rows])
@@ -158,13 +182,60 @@ class CollectionFile:
                 items += _items(rows)
         return items
 
+    def read_reference(self) -> Reference | None:
+        """Which index file is used; its commits are noted from now on, unless :meth:`forget_index` is called.
+
+        Raises:
+            Unusable: what the file's tables say of it is not what was written.
+            RpcError: as :meth:`read`.
+        """
+        self.reference = touched.reference_in(self._database.read(self._what, touched.REFERENCE))
+        self.is_noting = self.reference is not None
+        if self.reference is None and self._database.read(self._what, touched.IS_ANY):
+            self._is_forgetting = True  # one was being written when the process was killed
+        return self.reference
+
+    def read_touched(self) -> list[bytes]:
+        """The ids that commits have touched which are not in the index file, as :meth:`read_items` takes them.
+
+        Raises:
+            Unusable: what the commits have noted is not all there.
+            RpcError: as :meth:`read`.
+        """
+        assert self.reference is not None
+        since = self.reference.position
+        ids = touched.ids_in(self._database.read(self._what, touched.COMMITS, [since]), since, self.position)
+        self.changed = len(ids)
+        return ids
+
+    def read_items(self, ids: Sequence[bytes]) -> tuple[list[str], Upsert]:
+        """Some of the items. Returns the ids that are not there, and those that are.
+
+        Raises:
+            RpcError: 3002, a row is not what was written; and as :meth:`read`.
+        """
+        items: list[Item] = []
+        data: list[bytes] = []
+        gone = dict.fromkeys(ids)
+        for first in range(0, len(ids), AT_ONCE):
+            some = ids[first : first + AT_ONCE]
+            query = _SOME % ", ".join(["CAST(? AS TEXT)"] * len(some))
+            if rows := self._database.read(self._what, query, [DEFAULT_TENANT, *some]):
+                require_rows(rows, self.manifest.dimension, self._database.path)
+                items += _items(rows)
+                for row in rows:
+                    data.append(row[3])
+                    del gone[row[0]]
+        vectors = np.frombuffer(b"".join(data), dtype="<f4").reshape(len(items), self.manifest.dimension)
+        return [_text(each) for each in gone], Upsert(items, vectors)
+
     def require(self, count: int) -> None:
         """Check how many of the items that were read differ.
 
         Raises:
             RpcError: 3002, not as many as there should be.
         """
-        _require_count(count, self.count, self._database.path)
+        require_count(count, self.count, self._database.path)
 
     # --- writing ---
 
@@ -202,17 +273,50 @@ class CollectionFile:
         """
         self._move(manifest, self.position, self.count, ())
 
-    def _move(self, manifest: Manifest, position: int, count: int, changes: Iterable[Change]) -> None:
+    def begin_noting(self) -> int:
+        """Have each commit from now on note what it touches. Returns the position that they follow."""
+        self.is_noting = True
+        return self.position
+
+    def refer(self, reference: Reference) -> None:
+        """Use another index file from now on: one that is whole, and synced. Its position is :meth:`begin_noting`'s.
+
+        Raises:
+            RpcError: as :meth:`commit`.
+        """
+        self._move(self.manifest, self.position, self.count, (), reference)
+        self.reference = reference
+
+    def forget_index(self) -> None:
+        """Use no index file from now on: the next change, of whatever kind, records it, and notes nothing."""
+        self.reference, self.is_noting, self._is_forgetting = None, False, True
+
+    def _move(
+        self,
+        manifest: Manifest,
+        position: int,
+        count: int,
+        changes: Sequence[Change],
+        reference: Reference | None = None,
+    ) -> None:
         self.check_owner()
         state = (_described(manifest), self.generation, position, count)
         with self._database.writing(self._what) as transaction:
             seen = (self._stored_generation, self.position)
             if transaction.execute(_MOVE, (*state, _state_crc(*state), *seen)).rowcount != 1:
                 raise self._not_ours()
+            if self._is_forgetting:
+                touched.forget(transaction)
             for change in changes:
                 _write(transaction, change, position)
+            if self.is_noting and position > self.position:
+                touched.note(transaction, changes, position)
+            if reference is not None:
+                touched.refer(transaction, reference)
         self._stored_generation = self.generation
         self.manifest, self.position, self.count = manifest, position, count
+        self._is_forgetting = False
+        self.changed += sum(len(each.ids if isinstance(each, Delete) else each.items) for each in changes)
 
     def check_owner(self) -> None:
         """Check that the file is still at its place, and this process's.
@@ -226,7 +330,7 @@ class CollectionFile:
     def _not_ours(self) -> RpcError:
         return RpcError(
             ErrorCode.DATABASE_CONNECTION_ERROR,
-            f"{self._folder} is not this process's any more: another one has it, or it was moved. Nothing was "
+            f"{self.folder} is not this process's any more: another one has it, or it was moved. Nothing was "
             "acknowledged: try again, and if two hubs share this data folder (TRUNKLINE_DATA), stop one",
             retry_after_ms=1000,
         )
@@ -255,7 +359,7 @@ def make(path: Path, manifest: Manifest, state: tuple[int, int], items: Sequence
     """
     generation, position = state
     described = (_described(manifest), generation, position, len(items))
-    with making(path, [TABLES], PAGE_BYTES) as transaction:
+    with making(path, VERSIONS, PAGE_BYTES) as transaction:
         transaction.execute("INSERT INTO collection VALUES (1, ?, ?, ?, ?, ?)", (*described, _state_crc(*described)))
         transaction.executemany(_PUT, _rows(items, vectors, position))
 
@@ -287,12 +391,12 @@ def check_copy(path: Path, original: Path) -> Copied:
     Raises:
         RpcError: as :func:`~trunkline.storage.snapshot.copy_of`; 3002 also where a row is not what was written.
     """
-    with copy_of(path, original, [TABLES]) as copy:
+    with copy_of(path, original, VERSIONS) as copy:
         manifest, _, position, count = _state(copy.execute(_STATE).fetchall(), original)
         cursor = copy.execute(_ITEMS, [DEFAULT_TENANT])
         some = iter(lambda: cursor.fetchmany(AT_ONCE), [])
         ids = {row[0] for rows in _whole(some, manifest.dimension, count, original) for row in rows}
-        _require_count(len(ids), count, original)
+        require_count(len(ids), count, original)
     return Copied(manifest, position, count)
 
 
@@ -302,23 +406,37 @@ def _whole(some: Iterable[list[Any]], dimension: int, count: int, path: Path) ->
     Raises:
         RpcError: 3002, they are not.
     """
-    length, read = 4 * dimension, 0
+    read = 0
     for rows in some:
-        for id, text, metadata, vector, change, crc in rows:
-            try:
-                is_whole = len(vector) == length and _crc(id, text, metadata, vector, change) == crc
-            except TypeError:
-                is_whole = False
-            if not is_whole:
-                raise damaged(path, f"item {id!r:.200} is not what was written")
+        require_rows(rows, dimension, path)
         read += len(rows)
         if read > count:
             raise damaged(path, f"it has more items than {count}")
         yield rows
-    _require_count(read, count, path)
+    require_count(read, count, path)
 
 
-def _require_count(found: int, count: int, path: Path) -> None:
+def require_rows(rows: Iterable[Any], dimension: int, path: Path) -> None:
+    """Check that rows of items are what was written.
+
+    Raises:
+        RpcError: 3002, one is not.
+    """
+    for id, text, metadata, vector, change, crc in rows:
+        try:
+            is_whole = len(vector) == 4 * dimension and _crc(id, text, metadata, vector, change) == crc
+        except TypeError:
+            is_whole = False
+        if not is_whole:
+            raise damaged(path, f"item {id!r:.200} is not what was written")
+
+
+def require_count(found: int, count: int, path: Path) -> None:
+    """Check how many items there are.
+
+    Raises:
+        RpcError: 3002, not as many as there should be.
+    """
     if found != count:
         raise damaged(path, f"it has {found} items, and should have {count} that differ")
 
@@ -343,20 +461,16 @@ def _described(manifest: Manifest) -> str:
 
 def _write(transaction: sqlite3.Connection, change: Change, position: int) -> None:
     if isinstance(change, Delete):
-        transaction.executemany(_REMOVE, [(_TENANT, _encoded(each)) for each in change.ids])
+        transaction.executemany(_REMOVE, [(_TENANT, encoded(each)) for each in change.ids])
     else:
         transaction.executemany(_PUT, _rows(change.items, change.vectors, position))
 
 
 def _rows(items: Iterable[Item], vectors: Iterable[Any], change: int) -> Iterator[tuple[Any, ...]]:
     for item, vector in zip(items, vectors, strict=True):
-        id, text = _encoded(item.id), None if item.text is None else _encoded(item.text)
-        metadata, data = _encoded(_encoder.encode(item.metadata)), vector.astype("<f4", copy=False).tobytes()
+        id, text = encoded(item.id), None if item.text is None else encoded(item.text)
+        metadata, data = encoded(_encoder.encode(item.metadata)), vector.astype("<f4", copy=False).tobytes()
         yield _TENANT, id, text, metadata, data, change, _crc(id, text, metadata, data, change)
-
-
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
 
 
 def _crc(id: bytes, text: bytes | None, metadata: bytes, vector: bytes, change: int) -> int:
@@ -386,7 +500,7 @@ def _text(data: bytes) -> str:
 
 
 @contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """Reading makes as many objects as there are items, and none of them is garbage: looking takes most of the time."""
     was_enabled = gc.isenabled()
     gc.disable()

@@ -3,6 +3,7 @@
 ::
 
     <data>/collections/<name>/collection.sqlite    what the collection is, and what is in it (vectors/rows.py)
+    <data>/collections/<name>/index-<token>        what was in it up to a commit (vectors/index_file.py)
     <data>/collections/<name>/lock                 flock of the process that has it open, and its id
     <data>/collections/<name>/collection.json      what keeps former versions from it (vectors/former)
 
@@ -26,6 +27,7 @@ from trunkline.methods.vectors import former, rows
 from trunkline.methods.vectors.collection import Collection
 from trunkline.methods.vectors.manifest import Manifest
 from trunkline.methods.vectors.rows import CollectionFile
+from trunkline.methods.vectors.touched import PREFIX
 from trunkline.storage.database import InUse
 from trunkline.storage.durable import sync_folder
 from trunkline.storage.failures import told
@@ -154,7 +156,12 @@ def _remove(discarded: Path) -> None:
     if discarded.is_symlink():
         target = discarded.resolve()
         with contextlib.suppress(OSError):
-            for file in [*target.glob(f"{rows.FILE}*"), target / former.DESCRIPTION, target / "lock"]:
+            for file in [
+                *target.glob(f"{rows.FILE}*"),
+                *target.glob(f"{PREFIX}*"),
+                target / former.DESCRIPTION,
+                target / "lock",
+            ]:
                 file.unlink(missing_ok=True)
             discarded.unlink()
             target.rmdir()

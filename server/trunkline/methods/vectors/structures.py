@@ -92,11 +92,14 @@ class Flat:
 
     Args:
         count: rows it has to begin with, all zeros, for :attr:`memory` to be filled.
+        room: rows that it may soon have, so that adding them moves nothing in memory.
     """
 
-    def __init__(self, spec: IndexSpec, count: int = 0) -> None:
+    def __init__(self, spec: IndexSpec, count: int = 0, room: int = 0) -> None:
         self._dimension = spec.dimension
         self._index: Any = faiss.IndexFlat(spec.dimension, spec.faiss_metric)
+        if room > count:
+            self._resize(room)
         self._resize(count)
 
     @classmethod
