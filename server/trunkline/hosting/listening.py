@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import socket
 
-from trunkline.config import DEFAULT_PORT, Settings
+from trunkline.config import Settings
 from trunkline.edge.framed.dialects import Speech
 from trunkline.edge.framed.listeners import FramedDoors
 from trunkline.hosting.runtime import ConfigurationError, bind
 from trunkline.hub.principal import ANONYMOUS, PENDING
+from trunkline.served_settings import DEFAULT_PORT
 
 
 def listen(
