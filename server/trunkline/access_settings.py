@@ -33,8 +33,16 @@ class AccessSettings(BaseSettings):
     )
     jwt_leeway: float = Field(defaults.JWT_LEEWAY, ge=0, description="tolerated difference of the issuer's clock")
     auth_call: bool = Field(False, description="accept connections that authenticate by a first call of auth")
-    auth_seconds: float = Field(5.0, gt=0, description="how long a connection may take to call auth")
-    authenticate: str | None = Field(None, description="module:function with the hook's signature")
+    auth_seconds: float = Field(
+        5.0, gt=0, description="how long a connection may take to call auth, and the hook to answer"
+    )
+    auth_max_seconds: float = Field(
+        0.0, ge=0, description="how long credentials last at most, then auth renews them; 0 = as long as they say"
+    )
+    authenticate: str | None = Field(None, description="module:function, the hook: a plain function or a coroutine")
+    auth_cache_seconds: float = Field(
+        0.0, ge=0, le=86_400, description="how long a token that the hook let in is let in unasked; 0 = never"
+    )
     allowed_hosts: Names = Field((), description="accepted Host names, beside the bound address")
     allowed_origins: Annotated[Names, AfterValidator(require_origins)] = Field(
         (), description="accepted Origins of browsers, beside the hub's own; `loopback`: of this machine, `*`: any"

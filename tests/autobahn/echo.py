@@ -28,7 +28,7 @@ from trunkline.edge.websocket.upgrade import UpgradeProtocol
 from trunkline.hub.connection import Services
 from trunkline.hub.limits import ConnectionLimits, RateLimiter
 from trunkline.hub.outbox import Flusher
-from trunkline.hub.principal import ANONYMOUS
+from trunkline.hub.principal import ANONYMOUS, Handshake
 from trunkline.hub.router import Router
 from trunkline_protocol.codecs.dialect import Frame, Received
 from trunkline_protocol.errors import RpcError
@@ -50,8 +50,10 @@ class Echo:
 class EchoDoor(WebSocketDoor):
     """Admits as the real door does, and gives the connection the dialect :class:`Echo`."""
 
-    def accept(self, request: WSUpgradeRequest, peer: str) -> WSUpgradeResponseWithListener:
-        answer = super().accept(request, peer)
+    def accept(
+        self, request: WSUpgradeRequest, peer: str, answered: Handshake | None = None
+    ) -> WSUpgradeResponseWithListener:
+        answer = super().accept(request, peer, answered)
         assert answer.listener is not None, "the suite's handshake was refused"
         return WSUpgradeResponseWithListener(
             answer.response, WebSocketListener(self.context, ANONYMOUS, peer, Negotiated(None, Echo()))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+from typing import cast
 
 from trunkline.config import Settings
+from trunkline.edge.access.async_hook import AsyncHook
 from trunkline.edge.access.credentials import Credentials
 from trunkline.edge.access.jwt_tokens import JwtOptions
 from trunkline.hosting.runtime import ConfigurationError
-from trunkline.hub.principal import Authenticate
+from trunkline.hub.principal import Authenticate, AuthenticateLater
 
 
 def credentials(settings: Settings) -> Credentials:
@@ -33,13 +36,25 @@ def credentials(settings: Settings) -> Credentials:
             token=settings.token.get_secret_value() if settings.token else None,
             tokens_file=settings.tokens_file,
             jwt=options if settings.verifies_jwts else None,
-            hook=_hook(settings.authenticate) if settings.authenticate is not None else None,
+            hook=None if settings.authenticate is None else _hook(settings, settings.authenticate),
         )
     except (ValueError, OSError) as error:
         raise ConfigurationError(str(error)) from error
 
 
-def _hook(named: str) -> Authenticate:
+def _hook(settings: Settings, named: str) -> Authenticate | AsyncHook:
+    hook = _loaded(named)
+    if inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(getattr(hook, "__call__", None)):  # noqa: B004
+        return AsyncHook(cast(AuthenticateLater, hook), settings.auth_seconds, settings.auth_cache_seconds)
+    if settings.auth_cache_seconds:
+        raise ConfigurationError(
+            f"TRUNKLINE_AUTH_CACHE_SECONDS: {named} is a plain function, which is asked each time: make it a coroutine "
+            "function (async def), or leave the setting out"
+        )
+    return hook
+
+
+def _loaded(named: str) -> Authenticate:
     module, _, name = named.partition(":")
     try:
         hook: Authenticate = getattr(importlib.import_module(module), name)

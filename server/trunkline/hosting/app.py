@@ -132,6 +132,7 @@ class HubParts:
             settings.failed_logins,
             signed=settings.verifies_jwts,
             refused=self.shares.refused,
+            prepare=self.credentials.prepare,
         )
         self.authentication = Authentication(
             self._authenticate_token,
@@ -139,6 +140,8 @@ class HubParts:
             self._authenticated,
             self.registrations.may_keep,
             self.shares.require_connection,
+            self.logins.prepare,
+            settings.auth_max_seconds,
         )
         self.sessions = self._sessions(settings)
         self.context = self._edge_context(settings, limits)
@@ -228,6 +231,7 @@ class HubParts:
 
     def _edge_context(self, settings: Settings, limits: ConnectionLimits) -> EdgeContext:
         own_names = LOOPBACK_NAMES if settings.is_loopback else {settings.host}
+        prepare = None if self.credentials.async_hook is None else self.logins.prepare
         return EdgeContext(
             Services(
                 self.router,
@@ -240,7 +244,9 @@ class HubParts:
                 RateLimiter(settings.rate_limit_per_tenant),
                 self.credentials.act_as,
             ),
-            AccessRules({*own_names, *settings.allowed_hosts}, settings.allowed_origins, self.logins.authenticate),
+            AccessRules(
+                {*own_names, *settings.allowed_hosts}, settings.allowed_origins, self.logins.authenticate, prepare
+            ),
             Flusher(asyncio.get_running_loop()),
             max_connections=settings.max_connections,
             max_message_bytes=settings.max_message_bytes,
@@ -331,11 +337,11 @@ class HubParts:
         if self.audit is not None:
             refused(self.audit, refusal, self._mask)
 
-    def _authenticate_token(self, token: str, peer: str) -> Principal:
+    def _authenticate_token(self, handshake: Handshake) -> Principal:
         try:
-            return self.logins.authenticate_token(token, peer)
+            return self.logins.authenticate(handshake)
         except RpcError as error:
-            self.refused(Refusal(peer, error, token=token))
+            self.refused(Refusal(handshake.peer, error, token=handshake.token))
             raise
 
     def answers(self, name: str) -> bool:

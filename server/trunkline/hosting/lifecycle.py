@@ -246,6 +246,8 @@ class HubProcess:
         parts.process_limits.stop()
         if self._keys is not None:
             self._keys.stop()
+        if parts.credentials.async_hook is not None:
+            parts.credentials.async_hook.stop()
         served = parts.registrations.kept()
         await asyncio.to_thread(served_methods.keep, self.settings.data.absolute(), served)
         await parts.jobs.stop()

@@ -85,6 +85,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         self._let_go()
+        self._wire.on_lost()
         for cycle in self._unanswered:  # uvicorn tells the last one only, but it may be an earlier one that runs
             cycle.disconnected = True
             cycle.message_event.set()

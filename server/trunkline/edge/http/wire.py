@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import Final
 
 WIRE: Final = "trunkline.wire"
@@ -16,14 +17,16 @@ class Wire:
     Attributes:
         number: of the first :class:`trunkline.hub.connection.Connection` made for it; later ones share the number, so
             that fair queueing and accounting see one connection. None before the first request.
+        on_lost: called when the connection is lost.
     """
 
-    __slots__ = ("_transport", "_watched", "number")
+    __slots__ = ("_transport", "_watched", "number", "on_lost")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._watched = False
         self.number: int | None = None
+        self.on_lost: Callable[[], object] = _nothing
 
     @property
     def unsent(self) -> int:
@@ -45,3 +48,7 @@ class Wire:
         ):
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, int(seconds * 1000)))
         self._watched = True
+
+
+def _nothing() -> None:
+    """Stands for :attr:`Wire.on_lost` while nobody asks."""
