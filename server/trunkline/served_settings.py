@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_serializer, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_serializer, field_validator
 from pydantic_settings import BaseSettings
 
 from trunkline import defaults
@@ -23,6 +23,17 @@ class ServedSettings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to bind")
     port: int | None = Field(None, ge=0, le=65535, description="unset = 8765, or none where a Unix socket is given")
+    tls_certificate: Path | None = Field(
+        None, description="PEM file of the port's certificate and its chain; unset = no TLS"
+    )
+    tls_key: Path | None = Field(None, description="PEM file of its private key; unset = in tls_certificate")
+    tls_key_password_file: Path | None = Field(None, description="file whose first line decrypts that key")
+    tls_client_ca: Path | None = Field(
+        None, description="PEM file of the authorities of clients' certificates; unset = clients are asked for none"
+    )
+    tls_client: Literal["required", "optional"] = Field(
+        "required", description="whether a client without a certificate of tls_client_ca is refused"
+    )
     uds: Path | None = Field(None, description="Unix socket for HTTP and WebSocket")
     uds_mode: int = Field(0o600, ge=0, le=0o777, description="permissions of the Unix sockets' files, in octal as text")
     uds_framed: Path | None = Field(None, description="Unix socket for peers that speak a framed protocol")
@@ -66,6 +77,13 @@ class ServedSettings(BaseSettings):
             return int(value.removeprefix("0o"), 8)
         except ValueError as error:
             raise ValueError(f"{value!r} is no octal number such as 600 or 0660") from error
+
+    @field_validator("tls_key", "tls_key_password_file", "tls_client_ca")
+    @classmethod
+    def _with_certificate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None and info.data.get("tls_certificate") is None:
+            raise ValueError("is of no use without tls_certificate: set TRUNKLINE_TLS_CERTIFICATE, too")
+        return value
 
     @field_validator("packs")
     @classmethod

@@ -1,4 +1,4 @@
-"""Builds the hub's authentication from the settings."""
+"""Builds the hub's authentication, and TLS, from the settings."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from trunkline.config import Settings
 from trunkline.edge.access.async_hook import AsyncHook
 from trunkline.edge.access.credentials import Credentials
 from trunkline.edge.access.jwt_tokens import JwtOptions
+from trunkline.edge.tls import Tls, TlsFiles
 from trunkline.hosting.runtime import ConfigurationError
 from trunkline.hub.principal import Authenticate, AuthenticateLater
 
@@ -40,6 +41,27 @@ def credentials(settings: Settings) -> Credentials:
         )
     except (ValueError, OSError) as error:
         raise ConfigurationError(str(error)) from error
+
+
+def tls(settings: Settings) -> Tls | None:
+    """TLS of the hub's port, as the settings ask for it; None where they ask for none.
+
+    Raises:
+        ConfigurationError: a file cannot be used; the message names it.
+    """
+    if settings.tls_certificate is None:
+        return None
+    files = TlsFiles(
+        settings.tls_certificate,
+        settings.tls_key,
+        settings.tls_key_password_file,
+        settings.tls_client_ca,
+        settings.tls_client == "required",
+    )
+    try:
+        return Tls(files)
+    except ValueError as error:
+        raise ConfigurationError(f"TRUNKLINE_TLS_*: {error}") from error
 
 
 def _hook(settings: Settings, named: str) -> Authenticate | AsyncHook:

@@ -41,7 +41,7 @@ from trunkline.executors.process_limits import ProcessLimits
 from trunkline.executors.quarantine import QuarantineLimits
 from trunkline.executors.replacement import ReplacementLimits
 from trunkline.executors.specs import GroupSpec
-from trunkline.hosting.admission import credentials
+from trunkline.hosting.admission import credentials, tls
 from trunkline.hosting.audited import refused
 from trunkline.hosting.executor_settings import group_specs
 from trunkline.hosting.runtime import ConfigurationError
@@ -103,6 +103,7 @@ class HubParts:
             settings.queue_limit, settings.queue_limit_per_connection, settings.queue_bytes
         )
         self.credentials = credentials(settings)
+        self.tls = tls(settings)
         self._observe(settings)
         self.pool = self._pool(settings)
         self.shares = Shares(_share_limits(settings))
@@ -208,6 +209,7 @@ class HubParts:
             lambda: self.router.breakers.words(time.monotonic()),
             HubLimits(settings.max_message_bytes, MAX_DEPTH, settings.max_batch),
             idempotency_epoch=self.router.keys.epoch,
+            expiring=list if self.tls is None else self.tls.expiring,
         )
 
     def _disk(self) -> Disk:
@@ -374,6 +376,7 @@ class HubParts:
             self.router.breakers,
             self.shares.refused.counts,
             lambda: self.logins.count,
+            lambda: None if self.tls is None else self.tls.ends,
         )
 
 

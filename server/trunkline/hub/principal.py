@@ -204,6 +204,9 @@ class Handshake:
         peer: remote address as ``host:port``.
         token: the bearer token, from whichever place the door accepts, or None.
         params: the request's query. Treat them as secret, too: some clients can put credentials nowhere else.
+        certificate: the peer's own of the TLS connection to the hub, verified against ``tls_client_ca``, as
+            :meth:`ssl.SSLSocket.getpeercert` has it (``subject``, ``subjectAltName``, ...); None without. No header
+            changes it.
     """
 
     path: str
@@ -211,10 +214,12 @@ class Handshake:
     headers: Mapping[str, str] = field(repr=False)
     token: str | None = field(default=None, repr=False)
     params: Mapping[str, str] = field(default_factory=dict, repr=False)
+    certificate: Mapping[str, Any] | None = None
 
     def answered(self, answer: HookAnswer) -> AnsweredHandshake:
         """This handshake, with what the hook says of it."""
-        return AnsweredHandshake(self.path, self.peer, self.headers, self.token, self.params, answer=answer)
+        seen = self.path, self.peer, self.headers, self.token, self.params, self.certificate
+        return AnsweredHandshake(*seen, answer=answer)
 
 
 HookAnswer = Principal | RpcError

@@ -177,7 +177,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.transport.close()
         elif not self._ending:
             self._ending = True
-            self.transport.write_eof()
+            if self.transport.can_write_eof():  # TLS has no half-close
+                self.transport.write_eof()
             self._linger()
 
     def _linger(self) -> None:

@@ -81,7 +81,7 @@ async def admit(context: EdgeContext, scope: Scope, headers: Headers) -> Princip
     try:
         context.check_room(peer)
         params = dict(QueryParams(scope["query_string"])) if scope["query_string"] else {}
-        handshake = Handshake(scope["path"], peer, headers, token, params)
+        handshake = Handshake(scope["path"], peer, headers, token, params, wire_of(scope).certificate)
         if context.access.may_wait:
             handshake = await answered(scope, handshake, context.access.prepare(handshake))
             context.check_room(peer)

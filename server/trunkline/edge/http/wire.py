@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 WIRE: Final = "trunkline.wire"
 """The key of a request's :class:`Wire` in its ASGI scope."""
@@ -32,6 +32,11 @@ class Wire:
     def unsent(self) -> int:
         """Bytes that wait in the transport for the peer to read them."""
         return self._transport.get_write_buffer_size()
+
+    @property
+    def certificate(self) -> Mapping[str, Any] | None:
+        """The peer's verified certificate; see :class:`trunkline.hub.principal.Handshake`."""
+        return self._transport.get_extra_info("peercert") or None
 
     def abort(self) -> None:
         """Abort the connection: unsent bytes are lost."""

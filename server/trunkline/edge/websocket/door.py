@@ -23,6 +23,8 @@ from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.request_ids import request_id_for
 from trunkline_protocol.traces import from_headers
 
+Certificate = Mapping[str, Any] | None
+
 MAX_PARAMS: Final = 64
 """Limit of the parameters in an upgrade's query."""
 
@@ -43,34 +45,40 @@ class WebSocketDoor:
         self._refusing = 0
 
     def prepare(
-        self, target: str, headers: Mapping[str, str], peer: str
+        self, target: str, headers: Mapping[str, str], peer: str, certificate: Certificate
     ) -> Coroutine[Any, Any, AnsweredHandshake] | None:
         """What to await before :meth:`accept`; see :data:`trunkline.hub.principal.Prepare`.
 
         Args:
             target: the request's path and query.
             headers: names in lower case.
+            certificate: see :class:`trunkline.hub.principal.Handshake`.
         """
         try:
-            handshake = self._handshake(self._endpoint(target), target, headers, peer)
+            handshake = self._handshake(self._endpoint(target), target, headers, peer, certificate)
             self._require_room(headers, peer)
         except RpcError:
             return None
         return self.context.prepare(handshake)
 
     def accept(
-        self, request: WSUpgradeRequest, peer: str, answered: Handshake | None = None
+        self,
+        request: WSUpgradeRequest,
+        peer: str,
+        answered: Handshake | None = None,
+        certificate: Certificate = None,
     ) -> WSUpgradeResponseWithListener:
         """The response to an upgrade request: 101 with a listener, or the error that refuses it.
 
         Args:
             answered: the handshake that :meth:`prepare` led to.
+            certificate: see :class:`trunkline.hub.principal.Handshake`.
         """
         headers = {name.lower(): ", ".join(request.headers.getall(name)) for name in request.headers}
         target, token = request.path.decode("latin-1"), None
         try:
             endpoint = self._endpoint(target)
-            handshake = answered or self._handshake(endpoint, target, headers, peer)
+            handshake = answered or self._handshake(endpoint, target, headers, peer, certificate)
             token = handshake.token
             self._require_room(headers, peer)
             principal = self.context.admit(handshake)
@@ -95,10 +103,12 @@ class WebSocketDoor:
         raise RpcError(ErrorCode.METHOD_NOT_FOUND, f"no WebSocket endpoint at {path!r:.100}; this hub has {known}")
 
     @staticmethod
-    def _handshake(endpoint: Endpoint, target: str, headers: Mapping[str, str], peer: str) -> Handshake:
+    def _handshake(
+        endpoint: Endpoint, target: str, headers: Mapping[str, str], peer: str, certificate: Certificate
+    ) -> Handshake:
         path, _, query = target.partition("?")
         params = _params(query)
-        return Handshake(path, peer, headers, endpoint.token(headers, params), params)
+        return Handshake(path, peer, headers, endpoint.token(headers, params), params, certificate)
 
     def _require_room(self, headers: Mapping[str, str], peer: str) -> None:
         if headers.get("sec-websocket-version") != "13":

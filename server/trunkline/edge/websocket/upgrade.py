@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from picows import WSUpgradeRequest, WSUpgradeResponseWithListener
@@ -40,6 +40,7 @@ class UpgradeProtocol(asyncio.Protocol):
         self._door = door
         self._heads = heads or RequestHeads()
         self._address: Address | None = None
+        self._certificate: Mapping[str, Any] | None = None
         self._socket: asyncio.Transport | None = None
         self._transport: LingeringTransport | None = None
         self._listener: WebSocketListener | RefusingListener | None = None
@@ -52,6 +53,7 @@ class UpgradeProtocol(asyncio.Protocol):
         peername = transport.get_extra_info("peername")
         if isinstance(peername, tuple):
             self._address = peername[0], peername[1]
+        self._certificate = transport.get_extra_info("peercert") or None
         self._socket = transport  # type: ignore[assignment]  # uvloop's is an asyncio.Transport by shape only
 
     def _begin(self, request: bytes) -> LingeringTransport:
@@ -66,7 +68,7 @@ class UpgradeProtocol(asyncio.Protocol):
 
     def _accept(self, request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
         peer = self._peer([value for name, value in request.headers.items() if name.lower() == FORWARDED_FOR])
-        answer = self._door.accept(request, peer, self._answered)
+        answer = self._door.accept(request, peer, self._answered, self._certificate)
         self._answered = None
         self._listener = answer.listener
         return answer
@@ -105,7 +107,7 @@ class UpgradeProtocol(asyncio.Protocol):
         headers: dict[str, str] = {}
         for name, value in fields:
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        return self._door.prepare(target, headers, peer)
+        return self._door.prepare(target, headers, peer, self._certificate)
 
     def _hold(self, data: bytes) -> None:
         """Keep what a peer sends that does not wait for the answer to its upgrade."""
