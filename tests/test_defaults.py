@@ -84,11 +84,14 @@ def test_what_a_setting_is_given_to_has_no_other_default() -> None:
 
 
 def test_what_rooms_and_settings_share_is_not_written_down_again() -> None:
-    """In `config.py` the shared ones are names, and every shared one is a setting's."""
-    tree = ast.parse((SERVER / "trunkline" / "config.py").read_text())
-    (settings,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Settings")
+    """Where the settings are written, the shared ones are names, and every shared one is a setting's."""
+    sources = {Path(inspect.getfile(part)) for part in Settings.__mro__ if part.__module__.startswith("trunkline.")}
+    classes = [
+        node for source in sources for node in ast.parse(source.read_text()).body if isinstance(node, ast.ClassDef)
+    ]
     written = {
         node.target.id: node.value.args[0]
+        for settings in classes
         for node in settings.body
         if isinstance(node, ast.AnnAssign)
         and isinstance(node.target, ast.Name)

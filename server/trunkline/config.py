@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import tomllib
 from collections.abc import Collection
@@ -16,56 +15,39 @@ from pydantic import (
     SecretStr,
     ValidationError,
     ValidationInfo,
-    field_serializer,
     field_validator,
     model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 
 from trunkline import defaults
-from trunkline.group_settings import Groups, GroupSettings, default_executors
+from trunkline.access_settings import AccessSettings
+from trunkline.group_settings import GroupSettings
+from trunkline.served_settings import ServedSettings
 from trunkline.service_settings import ServiceSettings
+from trunkline.setting_kinds import LIVE, LiveFloat, LiveInt, Names
 from trunkline.setting_names import (
     PREFIX,
     SettingsError,
     parted,
     problems_of,
-    require_networks,
-    require_origins,
     require_patterns,
-    require_variables,
     unknown_variables,
 )
 from trunkline.tenant_settings import TenantSettings
 from trunkline_protocol.backlog import QUEUE_BYTES, QUEUE_LIMIT, QUEUE_LIMIT_PER_CONNECTION
-from trunkline_protocol.framing import DialectName, FramingName
-
-DEFAULT_PORT = 8765
-
-Names = Annotated[tuple[str, ...], NoDecode]
-"""A list in TOML, a comma-separated string in the environment."""
-
-LIVE: Final = "live"
-"""Marks a setting that can change while the hub runs; :mod:`trunkline.hosting.configuration` applies it."""
 
 OF_ONE: Final = "the same of one principal"
 Level = Literal["debug", "info", "warning", "error"]
-LiveInt = Annotated[int, LIVE]
-LiveFloat = Annotated[float, LIVE]
 
 Origin = Literal["default", "file", "environment", "command line", "update"]
 """Where the value of a setting comes from."""
 
-_LISTS = (
-    "packs", "methods", "executor_env", "allowed_hosts", "allowed_origins", "trusted_proxies", "jwt_algorithms",
-    "jwt_claims", "unsigned_topics", "response_cache_techniques", *TenantSettings.model_fields,
-)  # fmt: skip
 
 CREDENTIALS = (
     "token", "tokens_file", "jwt_key", "jwt_keys_file", "jwt_keys_url", "jwt_algorithms", "jwt_audience", "jwt_issuer",
@@ -74,69 +56,10 @@ CREDENTIALS = (
 """Settings that are never blank: a variable that was to hold a secret and is empty would leave the door open."""
 
 
-class Settings(ServiceSettings, TenantSettings, BaseSettings):
+class Settings(ServiceSettings, TenantSettings, AccessSettings, ServedSettings):
     """Everything that can be set. Sizes are in bytes, times in seconds, unless the name says otherwise."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", validate_default=True)
-
-    host: str = Field("127.0.0.1", description="address to bind")
-    port: int | None = Field(None, ge=0, le=65535, description="unset = 8765, or none where a Unix socket is given")
-    uds: Path | None = Field(None, description="Unix socket for HTTP and WebSocket")
-    uds_mode: int = Field(0o600, ge=0, le=0o777, description="permissions of the Unix sockets' files, in octal as text")
-    uds_framed: Path | None = Field(None, description="Unix socket for peers that speak a framed protocol")
-    uds_framing: FramingName = Field("packet4", description="framing of uds_framed")
-    uds_dialect: DialectName = Field("jsonrpc", description="dialect of uds_framed")
-    packs: Names | None = Field(None, description="method packs; unset = all that are installed, none = no pack")
-    methods: Names = Field((), description="modules with @method functions")
-    executor_env: Annotated[Names, AfterValidator(require_variables)] = Field(
-        (), description="variables passed to executors beside the usual ones; X* for a prefix"
-    )
-    executors: int = Field(default_factory=default_executors, ge=0, le=256, description="0 = in the hub's process")
-    groups: Groups = Field({}, description="groups of executors, by name; none = one of everything")
-    data: Path = Field(Path("data"), description="folder for collections and jobs")
-    disk_warning_bytes: Annotated[int | None, LIVE] = Field(
-        None, ge=0, description="free bytes below which health warns; unset = 5 %, 0 = never"
-    )
-    documents_root: str | None = Field(
-        None, description="folder whose files documents.process may read, or several joined by ':'; unset = none"
-    )
-    document_seconds: float = Field(
-        defaults.DOCUMENT_SECONDS, gt=0, le=2**31, description="how long reading one document may take"
-    )
-    demo: bool = Field(True, description="index the demo collection at first start")
-
-    token: SecretStr | None = Field(None, description="static bearer token, with every role")
-    tokens_file: Path | None = Field(None, description="TOML file of principals, their tokens' SHA-256 and roles")
-    jwt_key: SecretStr | None = Field(None, description="HMAC secret or PEM public key that verifies JWTs")
-    jwt_keys_file: Path | None = Field(None, description="PEM or JWKS file of public keys for JWTs")
-    jwt_keys_url: str | None = Field(None, description="https URL of the issuer's JWKS, fetched and kept up to date")
-    jwt_keys_seconds: float = Field(300.0, ge=10, description="how often the JWKS at jwt_keys_url is fetched")
-    jwt_algorithms: Names = Field((), description="accepted algorithms; default HS256 where the key is a secret")
-    jwt_audience: str | None = Field(None, description="audience that aud must contain; required with JWTs")
-    jwt_issuer: str | None = Field(None, description="issuer that iss must be; unset = not checked")
-    jwt_tenant_claim: str = Field(
-        "tenant", min_length=1, description="claim of a JWT that names the principal's tenant"
-    )
-    jwt_claims: Names = Field(
-        (), description="claims of a JWT that methods and callees are told (ctx.principal.claims)"
-    )
-    jwt_leeway: float = Field(defaults.JWT_LEEWAY, ge=0, description="tolerated difference of the issuer's clock")
-    auth_call: bool = Field(False, description="accept connections that authenticate by a first call of auth")
-    auth_seconds: float = Field(5.0, gt=0, description="how long a connection may take to call auth")
-    authenticate: str | None = Field(None, description="module:function with the hook's signature")
-    allowed_hosts: Names = Field((), description="accepted Host names, beside the bound address")
-    allowed_origins: Annotated[Names, AfterValidator(require_origins)] = Field(
-        (), description="accepted Origins of browsers, beside the hub's own; `loopback`: of this machine, `*`: any"
-    )
-
-    trusted_proxies: Annotated[Names, AfterValidator(require_networks)] = Field(
-        (), description="addresses and networks whose X-Forwarded-For is trusted"
-    )
-    failed_logins: LiveInt = Field(
-        defaults.FAILED_LOGINS,
-        ge=0,
-        description="wrong tokens from one address within a minute, after which others wait; 0 = no limit",
-    )
 
     model: str = Field(defaults.DEFAULT_MODEL, description="sentence-transformers model: a Hub name or a path")
     embedding_backend: Literal["auto", "torch", "openvino", "openvino-int8"] = Field(
@@ -296,11 +219,6 @@ class Settings(ServiceSettings, TenantSettings, BaseSettings):
     _options: dict[str, Any] = PrivateAttr(default_factory=dict)
     _origins: dict[str, Origin] = PrivateAttr(default_factory=dict)
 
-    @field_validator(*_LISTS, mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
     @field_validator(*CREDENTIALS, mode="before")
     @classmethod
     def _not_blank(cls, value: Any, info: ValidationInfo) -> Any:
@@ -311,31 +229,6 @@ class Settings(ServiceSettings, TenantSettings, BaseSettings):
                 f"is empty: give it a value, or leave it out ({PREFIX}{name.upper()}, or {name} in the file)"
             )
         return value
-
-    @field_validator("port", mode="before")
-    @classmethod
-    def _no_service_link(cls, value: Any) -> Any:
-        if isinstance(value, str) and "://" in value:
-            raise ValueError(
-                "is what Kubernetes sets for a service named trunkline: put enableServiceLinks: false into the pod's "
-                "spec, or give the service another name"
-            )
-        return value
-
-    @field_validator("uds_mode", mode="before")
-    @classmethod
-    def _octal(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            return int(value.removeprefix("0o"), 8)
-        except ValueError as error:
-            raise ValueError(f"{value!r} is no octal number such as 600 or 0660") from error
-
-    @field_validator("packs")
-    @classmethod
-    def _no_packs(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return () if value == ("none",) else value
 
     @model_validator(mode="after")
     def _loopback_or_authenticated(self) -> Settings:
@@ -349,10 +242,6 @@ class Settings(ServiceSettings, TenantSettings, BaseSettings):
         if (self.jwt_audience or self.jwt_issuer or self.jwt_algorithms) and not self.verifies_jwts:
             raise ValueError("TRUNKLINE_JWT_* is set, but none of TRUNKLINE_JWT_KEY, _KEYS_FILE and _KEYS_URL")
         return self
-
-    @field_serializer("uds_mode", when_used="json")
-    def _as_octal(self, value: int) -> str:
-        return format(value, "o")
 
     @property
     def file(self) -> Path | None:
@@ -385,28 +274,10 @@ class Settings(ServiceSettings, TenantSettings, BaseSettings):
         return changed
 
     @property
-    def authenticates(self) -> bool:
-        """Whether clients have to authenticate."""
-        return self.verifies_jwts or any(way is not None for way in (self.token, self.tokens_file, self.authenticate))
-
-    @property
-    def verifies_jwts(self) -> bool:
-        """Whether there are keys for JWTs."""
-        return any(keys is not None for keys in (self.jwt_key, self.jwt_keys_file, self.jwt_keys_url))
-
-    @property
     def secrets(self) -> list[str]:
         """The values of the secrets among the settings, which must never be logged."""
         known = (self.token, self.jwt_key, self.llm_api_key)
         return [secret.get_secret_value() for secret in known if secret is not None]
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach the hub."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
 
     @classmethod
     def settings_customise_sources(

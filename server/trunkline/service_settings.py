@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
-from pydantic_settings import NoDecode
+from pydantic import AfterValidator, BaseModel, Field, model_validator
+
+from trunkline.setting_kinds import Names
 
 SERVICE_PORTS: Final[Mapping[str, int | None]] = {
     "http": 80, "https": 443, "redis": 6379, "postgres": 5432, "postgresql": 5432, "tcp": None,
@@ -40,10 +41,6 @@ def _service_url(url: str) -> str:
     return url
 
 
-def _split(value: Any) -> Any:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-
 ServiceName = Annotated[str, AfterValidator(_service_name)]
 ServiceUrl = Annotated[str, AfterValidator(_service_url)]
 
@@ -56,9 +53,7 @@ class ServiceSettings(BaseModel):
         max_length=_MAX_SERVICES,
         description="services that are watched, by name: http(s), redis, postgres, tcp URLs",
     )
-    required_services: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
-        (), description="those without which /ready is 503"
-    )
+    required_services: Names = Field((), description="those without which /ready is 503")
 
     @model_validator(mode="after")
     def _requires_known_services(self) -> Self:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, Field
-from pydantic_settings import NoDecode
 
+from trunkline.setting_kinds import Names
 from trunkline.setting_names import require_patterns
 
-Patterns = Annotated[tuple[str, ...], NoDecode, AfterValidator(require_patterns)]
+Patterns = Annotated[Names, AfterValidator(require_patterns)]
 
 
 class TenantSettings(BaseModel):

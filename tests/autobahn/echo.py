@@ -21,14 +21,14 @@ from trunkline.edge.access.credentials import Credentials
 from trunkline.edge.access.rules import LOOPBACK_NAMES, AccessRules
 from trunkline.edge.context import EdgeContext
 from trunkline.edge.http.protocol import BoundedHttpProtocol
-from trunkline.edge.websocket.door import WebSocketDoor
+from trunkline.edge.websocket.door import Certificate, WebSocketDoor
 from trunkline.edge.websocket.endpoints import Negotiated
 from trunkline.edge.websocket.listener import WebSocketListener
 from trunkline.edge.websocket.upgrade import UpgradeProtocol
 from trunkline.hub.connection import Services
 from trunkline.hub.limits import ConnectionLimits, RateLimiter
 from trunkline.hub.outbox import Flusher
-from trunkline.hub.principal import ANONYMOUS
+from trunkline.hub.principal import ANONYMOUS, Handshake
 from trunkline.hub.router import Router
 from trunkline_protocol.codecs.dialect import Frame, Received
 from trunkline_protocol.errors import RpcError
@@ -50,8 +50,14 @@ class Echo:
 class EchoDoor(WebSocketDoor):
     """Admits as the real door does, and gives the connection the dialect :class:`Echo`."""
 
-    def accept(self, request: WSUpgradeRequest, peer: str) -> WSUpgradeResponseWithListener:
-        answer = super().accept(request, peer)
+    def accept(
+        self,
+        request: WSUpgradeRequest,
+        peer: str,
+        answered: Handshake | None = None,
+        certificate: Certificate = None,
+    ) -> WSUpgradeResponseWithListener:
+        answer = super().accept(request, peer, answered, certificate)
         assert answer.listener is not None, "the suite's handshake was refused"
         return WSUpgradeResponseWithListener(
             answer.response, WebSocketListener(self.context, ANONYMOUS, peer, Negotiated(None, Echo()))

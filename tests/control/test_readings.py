@@ -39,7 +39,7 @@ class Read:
             self.hub.view, self.hub.health, ConnectionBook(), lambda: self.doors, self.topics.topics,
             self.topics.fanout, SessionTable[Any](), Registrations(self.hub.router.backend), lambda: 4096, lambda: 2,
             lambda: 1, lambda: DISK, lambda: {"queued": 3}, self.breakers,
-            {"TRUNKLINE_MAX_CONNECTIONS": 3}, lambda: 5, 1234.5,
+            {"TRUNKLINE_MAX_CONNECTIONS": 3}, lambda: 5, lambda: 4321.0, 1234.5,
         )  # fmt: skip
 
     def __getitem__(self, name: str) -> Any:

@@ -14,7 +14,7 @@ from tests.support.match import require
 from tests.support.timing import PATIENCE, SOON
 from trunkline.hub.authentication import CREDENTIALS_EXPIRED, NOT_AUTHENTICATED, Authentication
 from trunkline.hub.connection import Connection
-from trunkline.hub.principal import ANONYMOUS, PENDING, Principal
+from trunkline.hub.principal import ANONYMOUS, PENDING, Handshake, Principal
 from trunkline.hub.router import Router
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -49,8 +49,9 @@ class Rig:
         self.connection: Connection = connection(shared, self.door, principal)
         self.authentication.opened(self.connection)
 
-    def _authenticate(self, token: str, peer: str) -> Principal:
-        self.asked.append((token, peer))
+    def _authenticate(self, handshake: Handshake) -> Principal:
+        token = str(handshake.token)
+        self.asked.append((token, handshake.peer))
         if token not in self.tokens:
             raise RpcError(ErrorCode.UNAUTHENTICATED, "the token is not valid")
         return self.tokens[token]

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import os
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -131,9 +132,9 @@ class RawSocket:
 
 
 @asynccontextmanager
-async def raw_tcp(port: int) -> AsyncIterator[RawSocket]:
+async def raw_tcp(port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[RawSocket]:
     """Connect, without an upgrade."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
     try:
         yield RawSocket(reader, writer)
     finally:

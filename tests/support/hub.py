@@ -118,12 +118,12 @@ class RunningHub:
 
     def __enter__(self) -> RunningHub:
         try:
-            self.url = self.wait_for(r"listening on (ws://\S+)", within=START)[1]
+            self.url = self.wait_for(r"listening on (wss?://\S+)", within=START)[1]
             self.listening_after = time.monotonic() - self.spawned_at
         except BaseException:
             self.discard()
             raise
-        address: str = self.url.removeprefix("ws://").removesuffix("/ws")
+        address: str = self.url.partition("://")[2].removesuffix("/ws")
         self.host, port = address.rsplit(":", 1)
         self.port = int(port)
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import ssl
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeVar
@@ -24,6 +25,7 @@ EXIT_INTERRUPTED: Final = 130
 EXIT_UNREAD: Final = 141
 
 START_ONE: Final = "start one with: trunkline serve"
+TRUST_IT: Final = "where its authority is your own, name that one's certificate: SSL_CERT_FILE=ca.pem"
 DEFAULT_URL: Final = "ws://127.0.0.1:8765/ws"
 OWN_VARIABLES: Final = frozenset({"TRUNKLINE_URL", "TRUNKLINE_TOKEN"})
 
@@ -75,7 +77,8 @@ def with_hub(url: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
             fail(EXIT_NO_HUB, f"{url} refused the connection: {error.error.message if error.error else error.reason}")
         if nobody_listens(error):
             fail(EXIT_NO_HUB, f"no hub at {url}: {error.reason}", START_ONE)
-        fail(EXIT_NO_HUB, f"no connection to {url}: {error.reason}")
+        advice = [TRUST_IT] if isinstance(error.__cause__, ssl.SSLCertVerificationError) else []
+        fail(EXIT_NO_HUB, f"no connection to {url}: {error.reason}", *advice)
     except BrokenPipeError:
         raise typer.Exit(EXIT_UNREAD) from None
     except OSError as error:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random as _random
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Final, Literal
 
 from trunkline.client.connection_state import CloseInfo, Listener, State
 from trunkline.client.engine import Engine
-from trunkline.client.link import KEEPALIVE_SECONDS, Connector, Token
+from trunkline.client.link import KEEPALIVE_SECONDS, Connector, Token, open_link
 from trunkline.client.outgoing import Notice, encode_body, encode_exactly
 from trunkline.client.received_events import History, Position, event_from, gap_from
 from trunkline.client.retrying import Random, Reconnect, Retry
@@ -358,6 +360,7 @@ def connect(
     max_queued_bytes: int = MAX_QUEUED_BYTES,
     keepalive: float = KEEPALIVE_SECONDS,
     random: Random = _random.random,
+    ssl: SSLContext | None = None,
 ) -> Connecting:
     """A connection to a hub: ``async with connect(url) as hub:``, or ``hub = await connect(url)``, to be closed.
 
@@ -365,7 +368,7 @@ def connect(
     :meth:`Hub.on_connection_state`.
 
     Args:
-        url: ``ws://host:port/ws``.
+        url: ``ws://host:port/ws``, or ``wss://`` where the hub has TLS.
         token: sent as ``Authorization: Bearer``; or a function, asynchronous or not, that returns it and is called
             before every attempt. Where it raises :class:`AuthenticationError`, the client ends. A hub that refuses what
             it returned is tried again; one that refuses a string would refuse it again, which ends the client.
@@ -381,16 +384,22 @@ def connect(
         max_queued_bytes: bytes of frames that may wait.
         keepalive: seconds between pings, and within which each has to be answered.
         random: source of random waits, uniform in [0, 1).
+        ssl: of a ``wss`` URL: whom to trust, and a certificate of one's own; by default the system's authorities, or
+            those in the file that the variable ``SSL_CERT_FILE`` names.
 
     Raises:
         ConnectError: no connection could be made; ``error`` and ``status`` are the hub's, ``__cause__`` the library's.
         AuthenticationError: the function of the token says that there is none.
         TypeError: ``metadata`` is neither a mapping nor a function.
+        ValueError: ``ssl`` with a URL that is not ``wss``.
     """
+    if ssl is not None and not url.startswith("wss:"):
+        raise ValueError(f"ssl is for wss URLs, not {url}")
     if not (metadata is None or callable(metadata) or isinstance(metadata, Mapping)):
         raise TypeError(f"metadata has to be a mapping or a function, not {type(metadata).__name__}")
     policy = Reconnect() if reconnect is True else (reconnect or None)
-    connector = Connector(url, token, open_timeout, session and policy is not None, keepalive)
+    opener = open_link if ssl is None else functools.partial(open_link, ssl=ssl)
+    connector = Connector(url, token, open_timeout, session and policy is not None, keepalive, open_link=opener)
 
     def make() -> Engine:
         return Engine(

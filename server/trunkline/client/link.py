@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from ssl import SSLContext
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -146,12 +147,15 @@ def _info_of(closed: websockets.ConnectionClosed) -> CloseInfo:
     )
 
 
-async def open_link(url: str, token: str | None, *, keepalive: float = KEEPALIVE_SECONDS) -> Link:
+async def open_link(
+    url: str, token: str | None, *, keepalive: float = KEEPALIVE_SECONDS, ssl: SSLContext | None = None
+) -> Link:
     """Open a WebSocket connection. The caller limits the time.
 
     Args:
         token: sent as ``Authorization: Bearer``.
         keepalive: seconds between pings, and within which each has to be answered.
+        ssl: of a ``wss`` URL; None for that of the library, which trusts the system's authorities.
 
     Raises:
         OSError, websockets.InvalidHandshake: no connection could be made.
@@ -169,6 +173,7 @@ async def open_link(url: str, token: str | None, *, keepalive: float = KEEPALIVE
         write_limit=WRITE_BYTES,
         create_connection=_ClientSocket,
         proxy=None,
+        ssl=(ssl or True) if url.startswith("wss:") else None,
     )
     assert isinstance(socket, _ClientSocket)
     return Link(socket)

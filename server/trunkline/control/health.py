@@ -86,7 +86,7 @@ class HealthWatch:
         view = self._view
         failing = self.failures.failing(self._clock())
         at = int(time.time() * 1000)
-        low = [each.text for each in self._disk.low]
+        low = [*(each.text for each in self._disk.low), *self._view.expiring()]
         groups, draining = view.pool.groups(), view.router.draining
         away = self.probes.troubles(), self.probes.missing()
         seen = Seen(draining, groups, failing, self._clients, self._disk.trouble, at, view.tripped(), low, *away)

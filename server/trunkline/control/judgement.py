@@ -68,7 +68,7 @@ class Seen:
         unstorable: why nothing can be stored in the data folder; None where it can.
         at: milliseconds since 1970.
         tripped: the circuit breakers that are not closed, in words.
-        low: what runs out on the disks of the data folder, in words.
+        low: what runs out, room on the disks of the data folder or the time of a certificate, in words.
         services: which services elsewhere do not answer, in words.
         missing: what is wrong with those of them that the hub is not ready without, in words.
     """

@@ -74,6 +74,7 @@ class HubView:
         connections: how many connections are open now.
         registered: the methods that clients serve.
         presence: the names of those, and whether one of their clients is connected.
+        expiring: returns what of the hub's own credentials ends soon, in words.
         disk: returns what is free in the data folder, why nothing can be stored there, and what runs out soon.
         lately: returns the samples of the last so many seconds, the oldest first.
         tallies: returns what each executor has finished since the hub started, by method: count, failed, seconds.
@@ -96,6 +97,7 @@ class HubView:
     limits: HubLimits = _LIMITS
     hub: HubIdentity = _HUB
     idempotency_epoch: str = ""
+    expiring: Callable[[], list[str]] = list
 
 
 @functools.cache

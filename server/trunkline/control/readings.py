@@ -52,6 +52,7 @@ class Readings:
         breakers: the circuit breakers of methods.
         refused: how often something was refused for a limit, by the setting's name.
         failed_logins: how many wrong tokens came.
+        certificate_ends: when the TLS certificate ends, in seconds since 1970; None without TLS.
         started_at: when the hub started, in seconds since 1970.
     """
 
@@ -71,6 +72,7 @@ class Readings:
     breakers: Breakers
     refused: Mapping[str, int]
     failed_logins: Callable[[], int]
+    certificate_ends: Callable[[], float | None]
     started_at: float = field(default_factory=time.time)
 
     def __call__(self) -> Iterable[Reading]:
@@ -108,6 +110,9 @@ class Readings:
         yield _gauge("trunkline_disk_free_bytes", "Bytes that are free on the disk of the data folder", disk.free)
         yield _gauge("trunkline_disk_bytes", "Size of the disk of the data folder", disk.size)
         yield _gauge("trunkline_disk_low", "Whether room for jobs or collections runs out", bool(disk.low))
+        if (ends := self.certificate_ends()) is not None:
+            words = "When the TLS certificate ends, in seconds since 1970"
+            yield _gauge("trunkline_tls_certificate_end_time_seconds", words, ends)
 
     def _calls(self) -> Iterable[Reading]:
         view = self.view

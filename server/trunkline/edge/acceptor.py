@@ -13,15 +13,27 @@ import logging
 import os
 import resource
 import socket
+import ssl
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from trunkline.background import start_task
+from trunkline.edge.pending import PendingConnections
+from trunkline_protocol.errors import RpcError
 
 ACCEPT_PER_TURN: Final = 32
 PAUSE_SECONDS: Final = 0.25
 RESERVED_DESCRIPTORS: Final = 48
 """Kept for what the hub needs beside connections: executors' sockets and pipes, logs, collections."""
+
+MAX_HANDSHAKES: Final = 1024
+"""Connections that may be in their TLS handshake."""
+
+HANDSHAKE_SECONDS: Final = 10.0
+"""Seconds that a TLS handshake may take."""
+
+SHUTDOWN_SECONDS: Final = 2.0
+"""Seconds that a peer may take to answer the end of TLS."""
 
 _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -34,15 +46,23 @@ class Acceptor:
     Args:
         listener: bound, listening, non-blocking.
         protocol: makes a protocol for each connection.
+        tls: returns the context of each connection's TLS handshake; None where there is none.
     """
 
-    def __init__(self, listener: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        protocol: Callable[[], asyncio.Protocol],
+        tls: Callable[[], ssl.SSLContext] | None = None,
+    ) -> None:
         self._listener = listener
         self._protocol = protocol
         self._loop = asyncio.get_running_loop()
         self._resuming: asyncio.TimerHandle | None = None
         self._exhausted = False
         self._last_fd = 0
+        self._tls = tls
+        self._handshakes = PendingConnections(MAX_HANDSHAKES, "max_connections", "have not finished the TLS handshake")
 
     def start(self) -> None:
         """Begin to accept connections, or resume after a pause."""
@@ -62,7 +82,7 @@ class Acceptor:
                 self._pause("few are left for the hub itself")
                 return
             try:
-                accepted, _address = self._listener.accept()
+                accepted, address = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
@@ -71,7 +91,7 @@ class Acceptor:
                 self._pause(error.strerror or str(error))
                 return
             self._last_fd = accepted.fileno()
-            self._hand_over(accepted)
+            self._hand_over(accepted, address)
         if self._exhausted:
             self._exhausted = False
             logger.info("accepting connections again")
@@ -98,11 +118,36 @@ class Acceptor:
         self._loop.remove_reader(self._listener.fileno())
         self._resuming = self._loop.call_later(PAUSE_SECONDS, self.start)
 
-    def _hand_over(self, accepted: socket.socket) -> None:
+    def _hand_over(self, accepted: socket.socket, address: Any) -> None:
         accepted.setblocking(False)
         if accepted.family != socket.AF_UNIX:
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        start_task(self._connect(accepted), "accepted connection")
+        if self._tls is not None:
+            self._shake_hands(accepted, f"{address[0]}:{address[1]}", self._tls())
+        else:
+            start_task(self._connect(accepted), "accepted connection")
+
+    def _shake_hands(self, accepted: socket.socket, peer: str, context: ssl.SSLContext) -> None:
+        """Begin a TLS handshake. There is a bounded number of them, in which no address keeps others out."""
+        try:
+            self._handshakes.make_room(peer)
+        except RpcError:
+            accepted.close()
+            return
+        handshake = _Handshake(start_task(self._connect_by_tls(accepted, peer, context), "TLS handshake"))
+        self._handshakes.add(handshake, peer)
+        handshake.task.add_done_callback(lambda _task: self._handshakes.remove(handshake))
+
+    async def _connect_by_tls(self, accepted: socket.socket, peer: str, context: ssl.SSLContext) -> None:
+        limits = {"ssl_handshake_timeout": HANDSHAKE_SECONDS, "ssl_shutdown_timeout": SHUTDOWN_SECONDS}
+        try:
+            await self._loop.connect_accepted_socket(self._protocol, accepted, ssl=context, **limits)
+        except OSError as error:
+            logger.info("TLS handshake failed", extra={"peer": peer, "reason": str(error) or type(error).__name__})
+            accepted.close()
+        except asyncio.CancelledError:
+            accepted.close()
+            raise
 
     async def _connect(self, accepted: socket.socket) -> None:
         try:
@@ -110,6 +155,19 @@ class Acceptor:
         except OSError as error:  # the peer has disconnected already
             logger.debug("a connection was lost before it began: %s", error)
             accepted.close()
+
+
+class _Handshake:
+    """A connection that has not finished its TLS handshake."""
+
+    __slots__ = ("task",)
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self.task = task
+
+    def close(self, _code: int, _reason: str) -> None:
+        """Cut the connection off: there is nothing yet that could be said over it."""
+        self.task.cancel()
 
 
 def raise_descriptor_limit(wanted: int) -> int:

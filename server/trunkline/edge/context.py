@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from trunkline import defaults
 from trunkline.edge.access.rules import AccessRules
@@ -14,7 +14,7 @@ from trunkline.edge.refusal import Refusal
 from trunkline.hub.byte_account import ByteAccount
 from trunkline.hub.connection import Services, Traffic
 from trunkline.hub.outbox import Flusher
-from trunkline.hub.principal import PENDING, Handshake, Principal
+from trunkline.hub.principal import PENDING, AnsweredHandshake, Handshake, Principal
 from trunkline.hub.shares import Seat
 from trunkline_protocol.errors import RpcError, limit_error
 
@@ -125,6 +125,12 @@ class EdgeContext:
             self.services.shares.refused.count(error)
             raise error
         self.services.shares.require_address(peer)
+
+    def prepare(self, handshake: Handshake) -> Coroutine[Any, Any, AnsweredHandshake] | None:
+        """What to await before :meth:`admit`; see :data:`trunkline.hub.principal.Prepare`."""
+        if self.auth_call and handshake.token is None:
+            return None
+        return self.access.prepare(handshake)
 
     def admit(self, handshake: Handshake) -> Principal:
         """The principal of a new connection; ``PENDING`` where the connection is to authenticate later, by a call.

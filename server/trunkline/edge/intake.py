@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from trunkline.edge.fragments import MESSAGE_TOO_BIG, FrameRefused
+from trunkline.edge.translation import Receiver
 from trunkline.hub.connection import Connection
 from trunkline.hub.principal import PENDING
 from trunkline_protocol.codecs.dialect import Deferred
@@ -17,15 +18,24 @@ class Intake:
     Args:
         pending_bytes: how large a message may be before the peer has authenticated.
         authenticated: called once, when the peer has authenticated by a call.
+        route: what takes each message that waited for that call's answer; by default this object.
 
     Attributes:
         receive: takes one JSON-RPC message. Look it up for each: it changes.
     """
 
-    def __init__(self, connection: Connection, pending_bytes: int, authenticated: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        pending_bytes: int,
+        authenticated: Callable[[], None],
+        route: Callable[[], Receiver] | None = None,
+    ) -> None:
         self._connection = connection
         self._pending_bytes = pending_bytes
         self._authenticated = authenticated
+        self._route = route
+        self._held: list[bytes | Deferred] | None = None  # while the authenticate hook is asked
         self.receive: Callable[[bytes], None] = (
             self._receive_pending if connection.principal is PENDING else self._receive_first
         )
@@ -42,6 +52,9 @@ class Intake:
     def take(self, deferred: Deferred) -> None:
         """Take a deferred request: it is translated only where the hub does not refuse its method outright."""
         if self.receive == _ignore:
+            return
+        if self._held is not None:
+            self._held.append(deferred)
             return
         connection = self._connection
         error = connection.refusal_of(deferred.method)
@@ -61,10 +74,38 @@ class Intake:
         """Take a message of a peer that has not authenticated: large ones are refused."""
         connection = self._connection
         self.require_room(len(message))
+        if self._held is not None:
+            self._held.append(message)
+            return
         connection.receive(message)
-        if connection.principal is not PENDING:
+        if connection.authenticating is not None:
+            self._held = []
+            connection.authenticating.add_done_callback(self._decided)
+        else:
+            self._look()
+
+    def _look(self) -> None:
+        if self._connection.principal is not PENDING:
             self.receive = self._receive_first
             self._authenticated()
+
+    @property
+    def holds(self) -> bool:
+        """Whether messages wait until it is decided whether the peer is authenticated."""
+        return self._held is not None
+
+    def _decided(self, _task: object) -> None:
+        """Hand on what has waited for the answer of the authenticate hook, in order."""
+        held, self._held = self._held or [], None
+        if self.receive == _ignore:
+            return
+        self._look()
+        for message in held:
+            receiver: Receiver = self if self._route is None else self._route()
+            if isinstance(message, bytes):
+                receiver.receive(message)
+            else:
+                receiver.take(message)
 
     def _receive_first(self, message: bytes) -> None:
         """Take a message up to the first call: only that one may open a session."""
@@ -81,6 +122,7 @@ class Intake:
         """Break the reference cycles with the socket, which is gone: only a garbage collection would free them."""
         self.receive = _ignore
         self._authenticated = _nothing
+        self._route = None
 
     def disown(self) -> None:
         """Ignore further messages: the connection goes on over a newer socket."""

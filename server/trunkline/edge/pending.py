@@ -1,10 +1,12 @@
-"""Connections that have not authenticated yet: a bounded number, in which no address keeps others out. Pure."""
+"""Connections that have not authenticated yet, or peers whose authentication takes its time: a bounded number, in which
+no address keeps others out. Pure.
+"""
 
 from __future__ import annotations
 
 from typing import Final, Protocol
 
-from trunkline.edge.fragments import TRY_AGAIN_LATER
+from trunkline.hub.authentication import TRY_AGAIN_LATER
 from trunkline.hub.shares import address_of
 from trunkline_protocol.errors import limit_error
 
@@ -23,9 +25,26 @@ class Closable(Protocol):
 
 
 class PendingConnections:
-    """The connections that have not authenticated yet, by address, the oldest first."""
+    """Connections that wait to be authenticated, by address, the oldest first.
 
-    def __init__(self) -> None:
+    Args:
+        most: how many there may be; None for :data:`MAX_PENDING`.
+        setting: that of the error where there are as many, without prefix.
+        words: what they do.
+        advice: what to do instead.
+    """
+
+    def __init__(
+        self,
+        most: int | None = None,
+        setting: str = "auth_call",
+        words: str = "have not authenticated yet",
+        advice: str = "send the token with the upgrade",
+    ) -> None:
+        self._most = MAX_PENDING if most is None else most
+        self._setting = setting
+        self._words = words
+        self._advice = advice
         self._by_address: dict[str, dict[Closable, None]] = {}
         self._addresses: dict[Closable, str] = {}
 
@@ -36,17 +55,16 @@ class PendingConnections:
         """Make room for one more: where there is none, the oldest of the address that has most is closed.
 
         Raises:
-            RpcError: 2003, ``auth_call``: no address has more than the peer's own.
+            RpcError: 2003: no address has more than the peer's own.
         """
-        if len(self) < MAX_PENDING:
+        if len(self) < self._most:
             return
         most = max(self._by_address.values(), key=len)
         if len(self._by_address.get(_key(peer), ())) >= len(most):
-            words = f"{MAX_PENDING} connections have not authenticated yet; send the token with the upgrade"
-            raise limit_error("auth_call", words)
+            raise limit_error(self._setting, f"{self._most} connections {self._words}; {self._advice}")
         oldest = next(iter(most))
         self.remove(oldest)
-        oldest.close(TRY_AGAIN_LATER, "too many connections have not authenticated yet, most of them of this address")
+        oldest.close(TRY_AGAIN_LATER, f"too many connections {self._words}, most of them of this address")
 
     def add(self, connection: Closable, peer: str) -> None:
         """Count a connection."""

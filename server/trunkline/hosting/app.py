@@ -43,7 +43,7 @@ from trunkline.executors.process_limits import ProcessLimits
 from trunkline.executors.quarantine import QuarantineLimits
 from trunkline.executors.replacement import ReplacementLimits
 from trunkline.executors.specs import GroupSpec
-from trunkline.hosting.admission import credentials
+from trunkline.hosting.admission import credentials, tls
 from trunkline.hosting.audited import refused
 from trunkline.hosting.executor_settings import group_specs
 from trunkline.hosting.runtime import ConfigurationError
@@ -107,6 +107,7 @@ class HubParts:
             settings.queue_limit, settings.queue_limit_per_connection, settings.queue_bytes
         )
         self.credentials = credentials(settings)
+        self.tls = tls(settings)
         self._observe(settings)
         self.pool = self._pool(settings)
         self.shares = Shares(_share_limits(settings))
@@ -137,6 +138,7 @@ class HubParts:
             settings.failed_logins,
             signed=settings.verifies_jwts,
             refused=self.shares.refused,
+            prepare=self.credentials.prepare,
         )
         self.authentication = Authentication(
             self._authenticate_token,
@@ -144,6 +146,8 @@ class HubParts:
             self._authenticated,
             self.registrations.may_keep,
             self.shares.require_connection,
+            self.logins.prepare,
+            settings.auth_max_seconds,
         )
         self.sessions = self._sessions(settings)
         self.context = self._edge_context(settings, limits)
@@ -211,6 +215,7 @@ class HubParts:
             lambda: self.router.breakers.words(time.monotonic()),
             HubLimits(settings.max_message_bytes, MAX_DEPTH, settings.max_batch),
             idempotency_epoch=self.router.keys.epoch,
+            expiring=list if self.tls is None else self.tls.expiring,
         )
 
     def _disk(self) -> Disk:
@@ -234,6 +239,7 @@ class HubParts:
 
     def _edge_context(self, settings: Settings, limits: ConnectionLimits) -> EdgeContext:
         own_names = LOOPBACK_NAMES if settings.is_loopback else {settings.host}
+        prepare = None if self.credentials.async_hook is None else self.logins.prepare
         return EdgeContext(
             Services(
                 self.router,
@@ -246,7 +252,9 @@ class HubParts:
                 RateLimiter(settings.rate_limit_per_tenant),
                 self.credentials.act_as,
             ),
-            AccessRules({*own_names, *settings.allowed_hosts}, settings.allowed_origins, self.logins.authenticate),
+            AccessRules(
+                {*own_names, *settings.allowed_hosts}, settings.allowed_origins, self.logins.authenticate, prepare
+            ),
             Flusher(asyncio.get_running_loop()),
             max_connections=settings.max_connections,
             max_message_bytes=settings.max_message_bytes,
@@ -338,11 +346,11 @@ class HubParts:
         if self.audit is not None:
             refused(self.audit, refusal, self._mask)
 
-    def _authenticate_token(self, token: str, peer: str) -> Principal:
+    def _authenticate_token(self, handshake: Handshake) -> Principal:
         try:
-            return self.logins.authenticate_token(token, peer)
+            return self.logins.authenticate(handshake)
         except RpcError as error:
-            self.refused(Refusal(peer, error, token=token))
+            self.refused(Refusal(handshake.peer, error, token=handshake.token))
             raise
 
     def answers(self, name: str) -> bool:
@@ -375,6 +383,7 @@ class HubParts:
             self.router.breakers,
             self.shares.refused.counts,
             lambda: self.logins.count,
+            lambda: None if self.tls is None else self.tls.ends,
         )
 
 

@@ -90,26 +90,27 @@ class HubProcess:
             self.parts.framed.open(self.parts.health.missing())
 
     def reload(self) -> None:
-        """Read settings, tokens, roles and keys again, close revoked connections, reopen the audit file (rotation).
+        """Read settings, TLS certificate, tokens, roles and keys again, and close revoked connections.
 
-        Executors are replaced if files of their code have changed.
+        The audit file is opened anew (rotation). Executors are replaced if files of their code have changed.
         """
         parts = self.parts
         start_task(self._reload_changed_code(), "reload of code")
         if parts.audit is not None:
             parts.audit.reopen()  # first: rotation must not depend on the tokens file
-        settings = self._reload_settings()
+        settings, certificate = self._reload_settings(), self._reload_tls()
         try:
             revoked = parts.credentials.reload()
         except (ValueError, OSError) as error:
             logger.error("reload failed, the previous tokens, roles and keys stay in force: %s", error)
-            self._audit_reload(settings=settings, error=f"the previous tokens, roles and keys stay in force: {error}")
+            words = f"the previous tokens, roles and keys stay in force: {error}"
+            self._audit_reload(settings=settings, **certificate, error=words)
             return
         if self._keys is not None:
             self._keys.refresh()
         closed = self._close_revoked(revoked)
         logger.info("reloaded", extra={"revoked_connections": closed})
-        self._audit_reload(settings=settings, revoked_connections=closed)
+        self._audit_reload(settings=settings, **certificate, revoked_connections=closed)
 
     def _close_revoked(self, revoked: Revocation) -> int:
         """Close the connections, and end the sessions, of principals whose rights are others now. Returns how many."""
@@ -139,6 +140,17 @@ class HubProcess:
         except RpcError as error:
             logger.error("%s; tokens, roles and keys are read again all the same", error.message)
             return f"not changed: {error.message}"
+
+    def _reload_tls(self) -> dict[str, str]:
+        """Read the files of TLS again; what the audit says of it: nothing without TLS."""
+        if self.parts.tls is None:
+            return {}
+        try:
+            self.parts.tls.reload()
+        except ValueError as error:
+            logger.error("reload failed, the previous TLS certificate stays in force: %s", error)
+            return {"certificate": f"the previous one stays in force: {error}"}
+        return {"certificate": "read again"}
 
     def _audit_reload(self, **outcome: str | int) -> None:
         before = self._known
@@ -247,6 +259,8 @@ class HubProcess:
         parts.process_limits.stop()
         if self._keys is not None:
             self._keys.stop()
+        if parts.credentials.async_hook is not None:
+            parts.credentials.async_hook.stop()
         served = parts.registrations.kept()
         await asyncio.to_thread(served_methods.keep, self.settings.data.absolute(), served)
         await parts.jobs.stop()

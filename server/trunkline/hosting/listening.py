@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import socket
 
-from trunkline.config import DEFAULT_PORT, Settings
+from trunkline.config import Settings
 from trunkline.edge.framed.dialects import Speech
 from trunkline.edge.framed.listeners import FramedDoors
 from trunkline.hosting.runtime import ConfigurationError, bind
 from trunkline.hub.principal import ANONYMOUS, PENDING
+from trunkline.served_settings import DEFAULT_PORT
 
 
 def listen(
@@ -35,7 +36,8 @@ def listen(
         listener = bind(settings.host, port)
         listeners.append(listener)
         host, port = listener.getsockname()[:2]
-        addresses.append(f"ws://[{host}]:{port}/ws" if ":" in host else f"ws://{host}:{port}/ws")
+        scheme = "ws" if settings.tls_certificate is None else "wss"
+        addresses.append(f"{scheme}://[{host}]:{port}/ws" if ":" in host else f"{scheme}://{host}:{port}/ws")
     try:
         if settings.uds is not None:
             listeners.append(framed.make_socket(settings.uds, settings.uds_mode).listener)

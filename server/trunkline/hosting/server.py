@@ -49,7 +49,7 @@ def http_server(parts: HubParts) -> tuple[HttpServer, McpDoor]:
     services = exchange_services(parts.context.services, parts.authentication)
     doors[mcp.PATH] = mcp_door = McpDoor(parts.context, services, parts.served, __version__)
     app = http_app(parts.context.access, pages, doors, parts.settings.allowed_origins, parts.refused)
-    return HttpServer(_configuration(parts, app)), mcp_door
+    return HttpServer(_configuration(parts, app), parts.tls), mcp_door
 
 
 def _configuration(parts: HubParts, app: ASGIApp) -> uvicorn.Config:

@@ -5,6 +5,7 @@ Messages are handled in :mod:`trunkline.hub.client_connection`.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import time
@@ -20,7 +21,7 @@ from trunkline.hub.attached import Session
 from trunkline.hub.batch_reply import BatchReply
 from trunkline.hub.limits import ConnectionLimits, RateLimiter
 from trunkline.hub.outbox import Nobody, Outbox, Writer
-from trunkline.hub.principal import Principal
+from trunkline.hub.principal import AnsweredHandshake, Principal
 from trunkline.hub.router import Router
 from trunkline.hub.shares import PrincipalShare, Shares
 from trunkline_protocol.calls import Call
@@ -146,6 +147,7 @@ class Connection(ABC):
     Attributes:
         number: its own, or that of the connection that an HTTP request shares with others before it.
         may_open_session: true while the first message is handled.
+        authenticating: the task in which a call of ``auth`` waits for the authenticate hook.
         share: that of the principal. Every one of ``calls``, and each of ``notifications``, counts in it.
         subscriptions: topics and patterns, each with the name of the principal that subscribed.
         inherited: metadata for calls without their own: the trace of the request that opened the connection; over
@@ -154,6 +156,7 @@ class Connection(ABC):
 
     __slots__ = (
         "_services",
+        "authenticating",
         "calls",
         "door",
         "inherited",
@@ -186,6 +189,7 @@ class Connection(ABC):
         self.door = door
         self.session: Session | None = None
         self.may_open_session = False
+        self.authenticating: asyncio.Task[AnsweredHandshake] | None = None
         self.calls: dict[Id, ClientCall] = {}
         self.streams: dict[ClientCall, None] = {}
         self.notifications = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final, Literal
@@ -204,6 +204,9 @@ class Handshake:
         peer: remote address as ``host:port``.
         token: the bearer token, from whichever place the door accepts, or None.
         params: the request's query. Treat them as secret, too: some clients can put credentials nowhere else.
+        certificate: the peer's own of the TLS connection to the hub, verified against ``tls_client_ca``, as
+            :meth:`ssl.SSLSocket.getpeercert` has it (``subject``, ``subjectAltName``, ...); None without. No header
+            changes it.
     """
 
     path: str
@@ -211,10 +214,45 @@ class Handshake:
     headers: Mapping[str, str] = field(repr=False)
     token: str | None = field(default=None, repr=False)
     params: Mapping[str, str] = field(default_factory=dict, repr=False)
+    certificate: Mapping[str, Any] | None = None
+
+    def answered(self, answer: HookAnswer) -> AnsweredHandshake:
+        """This handshake, with what the hook says of it."""
+        seen = self.path, self.peer, self.headers, self.token, self.params, self.certificate
+        return AnsweredHandshake(*seen, answer=answer)
+
+
+HookAnswer = Principal | RpcError
+"""Whom a hook lets in, or the error that it refuses a peer with."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredHandshake(Handshake):
+    """A handshake of which the hook, a coroutine function, was asked before.
+
+    Attributes:
+        answer: what it said.
+    """
+
+    answer: HookAnswer = field(kw_only=True, repr=False)
 
 
 Authenticate = Callable[[Handshake], Principal]
 """The authentication hook of every door: raises :class:`trunkline_protocol.errors.RpcError` 6001 to refuse a peer."""
+
+AuthenticateLater = Callable[[Handshake], Awaitable[Principal]]
+"""The same where it has to wait for others, a database for example."""
+
+Prepare = Callable[[Handshake], Coroutine[Any, Any, AnsweredHandshake] | None]
+"""What a door does before it authenticates a peer: it awaits what this returns, and goes on with that handshake.
+
+None where there is nothing to wait for. It raises nothing: whatever is wrong, authenticating the peer says it.
+"""
+
+
+def nothing_to_ask(_handshake: Handshake) -> None:
+    """The :data:`Prepare` where the hook is no coroutine function."""
+
 
 ANONYMOUS: Final = Principal("anonymous", ROLES)
 """The principal of every peer of a loopback hub without a token: everything is allowed."""

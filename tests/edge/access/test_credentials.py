@@ -143,9 +143,10 @@ def test_without_jwt_a_jwt_is_one_more_token_that_is_not_valid() -> None:
 @pytest.mark.parametrize("token", [STATIC, LISTED, signed(), "known to the hook"])
 def test_the_first_call_takes_the_same_tokens(all_ways: Credentials, token: str) -> None:
     logins = FailedLogins(all_ways.authenticate, 0, signed=True, refused=Refusals())
-    assert logins.authenticate_token(token, "peer:1").name == all_ways.authenticate(handshake(token)).name
+    alone = Handshake("", "peer:1", {}, token)
+    assert logins.authenticate(alone).name == all_ways.authenticate(handshake(token)).name
     with pytest.raises(RpcError, match="does not know"):
-        logins.authenticate_token("wrong", "peer:1")
+        logins.authenticate(Handshake("", "peer:1", {}, "wrong"))
 
 
 @pytest.mark.parametrize("token", [None, "anything"])
@@ -156,17 +157,12 @@ def test_with_nothing_configured_everyone_is_anonymous(token: str | None) -> Non
     assert not credentials.reload()(ANONYMOUS)
 
 
-async def coroutine(_asked: Handshake) -> Principal:
-    return ANONYMOUS
-
-
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         ({"token": ""}, "TRUNKLINE_TOKEN is empty"),
         ({"tokens_file": Path("/nonexistent/tokens.toml")}, "cannot be read"),
         ({"jwt": JwtOptions(key="short", audience="hub")}, "too weak"),
-        ({"hook": coroutine}, "names a coroutine"),
     ],
 )
 def test_what_cannot_work_is_refused_at_start(options: dict[str, Any], says: str) -> None:

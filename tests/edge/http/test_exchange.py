@@ -18,7 +18,7 @@ from trunkline.edge.http.exchange import PAUSE_BYTES, Exchange, ExchangeServices
 from trunkline.hub.authentication import CREDENTIALS_EXPIRED, Authentication
 from trunkline.hub.client_connection import ClientConnection
 from trunkline.hub.outbox import Flusher
-from trunkline.hub.principal import ANONYMOUS
+from trunkline.hub.principal import ANONYMOUS, Handshake
 from trunkline.hub.router import Router
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -71,7 +71,7 @@ class Hub:
             assert not self.context.listeners
 
 
-def _nobody(_token: str, _peer: str) -> Any:
+def _nobody(_handshake: Handshake) -> Any:
     raise AssertionError("nothing authenticates here")
 
 

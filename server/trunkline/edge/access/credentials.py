@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import hmac
-import inspect
-import logging
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine
+from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from trunkline.edge.access import hook as hooks
+from trunkline.edge.access.async_hook import AsyncHook
 from trunkline.edge.access.grants import Roles
+from trunkline.edge.access.hook import HOOK_CREDENTIAL
 from trunkline.edge.access.jwt_tokens import JWT_CREDENTIAL, JwtOptions, JwtTokens, UnknownKeyError, looks_like_jwt
 from trunkline.edge.access.key_set_url import fetch
 from trunkline.edge.access.tokens import TokensFile
 from trunkline.hub.act_as import act_as, require_gateway
-from trunkline.hub.principal import ANONYMOUS, ROLES, Authenticate, Handshake, Principal
+from trunkline.hub.principal import ANONYMOUS, ROLES, AnsweredHandshake, Authenticate, Handshake, Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.messages import ActAs
-from trunkline_protocol.principals import fault_of_claims
 
 MAX_TOKEN_CHARS: Final = 16 * 1024
 """A longer token is refused unread."""
@@ -33,11 +34,6 @@ _STATIC: Final = Principal("token", ROLES, credential="static")
 RETRY_MS: Final = 2000
 """The hint of a refusal while keys are fetched."""
 
-HOOK_CREDENTIAL: Final = "hook"
-"""The credential of principals that the hook returns without one."""
-
-logger = logging.getLogger("trunkline.edge")
-
 
 class Credentials:
     """Authenticates peers by the static token, the tokens file, JWTs, and the operator's own hook, in this order.
@@ -49,7 +45,8 @@ class Credentials:
         token: the static bearer token; its bearer has every built-in role.
         tokens_file: see :mod:`trunkline.edge.access.tokens`.
         jwt: see :mod:`trunkline.edge.access.jwt_tokens`.
-        hook: called for tokens that none of the others recognises, and where there is no token.
+        hook: called for tokens that none of the others recognises, and where there is no token; where it is an
+            :class:`AsyncHook`, doors await :meth:`prepare` first.
 
     Raises:
         ValueError: one of them cannot work; the message says what to do and shows no secret.
@@ -61,18 +58,15 @@ class Credentials:
         token: str | None = None,
         tokens_file: Path | None = None,
         jwt: JwtOptions | None = None,
-        hook: Authenticate | None = None,
+        hook: Authenticate | AsyncHook | None = None,
     ) -> None:
         if token is not None and not token.strip():
             raise ValueError("TRUNKLINE_TOKEN is empty; set a token or leave it unset")
-        if inspect.iscoroutinefunction(hook):
-            raise ValueError(
-                "TRUNKLINE_AUTHENTICATE names a coroutine function; it must be a plain function, which does not block"
-            )
         self._static = None if token is None else _bytes(token)
         self._tokens_path = tokens_file
         self._jwt_options = jwt
-        self._hook = hook
+        self.async_hook = hook if isinstance(hook, AsyncHook) else None
+        self._hook: Authenticate | None = self._answered if isinstance(hook, AsyncHook) else hook
         self._tokens = None if tokens_file is None else TokensFile.load(tokens_file)
         self._key_set = None if jwt is None or jwt.keys_url is None else fetch(jwt.keys_url)
         self._jwt = None if jwt is None else JwtTokens(jwt, self._key_set)
@@ -100,10 +94,30 @@ class Credentials:
         if handshake.token is not None and (principal := self._known(handshake.token)) is not None:
             return principal
         if self._hook is not None:
-            return self._roles.limited(_ask(self._hook, handshake))
+            return self._roles.limited(hooks.ask(self._hook, handshake))
         raise RpcError(
             ErrorCode.UNAUTHENTICATED, NEEDS_CREDENTIALS if handshake.token is None else "the token is not valid"
         )
+
+    def prepare(self, handshake: Handshake) -> Coroutine[Any, Any, AnsweredHandshake] | None:
+        """What to await before :meth:`authenticate`; see :data:`trunkline.hub.principal.Prepare`."""
+        token = handshake.token
+        if self.async_hook is None or (token is not None and len(token) > MAX_TOKEN_CHARS):
+            return None
+        try:
+            known = token is not None and self._known(token) is not None
+        except RpcError:
+            return None
+        return None if known else self.async_hook.answer(handshake)
+
+    @staticmethod
+    def _answered(handshake: Handshake) -> Principal:
+        """The hook of :meth:`authenticate` where it is an :class:`AsyncHook`, which was asked before."""
+        if not isinstance(handshake, AnsweredHandshake):
+            raise RpcError(ErrorCode.INTERNAL_ERROR, "the authenticate hook was not asked")
+        if isinstance(handshake.answer, RpcError):
+            raise copy(handshake.answer)  # with a traceback, which has this frame, that one would be a cycle
+        return handshake.answer
 
     def act_as(self, gateway: Principal, named: ActAs) -> Principal:
         """The principal that a gateway acts as, with the rights that the tokens file gives one of that name.
@@ -149,6 +163,8 @@ class Credentials:
         tokens = None if self._tokens_path is None else TokensFile.load(self._tokens_path)
         jwt = None if self._jwt_options is None else JwtTokens(self._jwt_options, self._key_set)
         self._tokens, self._jwt = tokens, jwt
+        if self.async_hook is not None:
+            self.async_hook.clear()
         return Revocation(tokens, before.changed(self._roles), not before.same_defaults(self._roles), jwt)
 
     def use_key_set(self, text: str) -> Revocation:
@@ -193,41 +209,6 @@ class Revocation:
     def is_final(self, principal: Principal) -> bool:
         """Whether a principal's entry is gone. Others may reconnect with the same token, and get their new rights."""
         return self._tokens is not None and self._tokens.removed(principal)
-
-
-def _ask(hook: Authenticate, handshake: Handshake) -> Principal:
-    """Call the operator's hook; its mistakes must neither let anyone in nor put the token into a log."""
-    try:
-        principal: object = hook(handshake)
-    except RpcError as error:
-        if handshake.token and handshake.token in error.message:
-            raise RpcError(error.code, error.message.replace(handshake.token, "<token>")) from None
-        raise
-    except Exception as error:
-        _report(error)
-        raise RpcError(ErrorCode.INTERNAL_ERROR, "the hub could not authenticate this connection") from None
-    if not isinstance(principal, Principal):
-        logger.error("the authenticate hook returned no Principal", extra={"returned": type(principal).__name__})
-        raise RpcError(ErrorCode.INTERNAL_ERROR, "the hub could not authenticate this connection")
-    if principal.claims and (fault := fault_of_claims(principal.claims)):
-        logger.error(
-            "the authenticate hook returned a Principal whose claims cannot be carried", extra={"fault": fault}
-        )
-        raise RpcError(ErrorCode.INTERNAL_ERROR, "the hub could not authenticate this connection")
-    try:
-        named = principal.named()
-    except ValueError as error:
-        raise RpcError(ErrorCode.UNAUTHENTICATED, f"{principal.name!r:.100} cannot connect: {error}") from None
-    return named if named.credential else replace(named, credential=HOOK_CREDENTIAL)
-
-
-def _report(error: Exception) -> None:
-    # Neither the text nor the traceback's values: either may hold the token.
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    where = "" if frame is None else f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}"
-    logger.error("the authenticate hook failed", extra={"error": type(error).__name__, "at": where})
 
 
 def _bytes(token: str) -> bytes:

@@ -11,12 +11,19 @@ import hashlib
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from trunkline.edge.access.jwt_tokens import looks_like_jwt
 from trunkline.hub.limits import TokenBucket
-from trunkline.hub.principal import Authenticate, Handshake, Principal
+from trunkline.hub.principal import (
+    AnsweredHandshake,
+    Authenticate,
+    Handshake,
+    Prepare,
+    Principal,
+    nothing_to_ask,
+)
 from trunkline.hub.shares import Refusals, address_of, share_error
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -38,6 +45,7 @@ class FailedLogins:
         limit: failures of one address within :data:`WINDOW`; may be changed by :meth:`limit_to`. 0 for no limit.
         signed: whether tokens that look like JWTs are verified by their signature.
         refused: where refusals for the limit are counted.
+        prepare: see :meth:`prepare`; None where there is nothing to wait for.
         now: a monotonic clock, in seconds.
 
     Attributes:
@@ -51,12 +59,14 @@ class FailedLogins:
         *,
         signed: bool,
         refused: Refusals,
+        prepare: Prepare = nothing_to_ask,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._authenticate = authenticate
         self._limit = limit
         self._signed = signed
         self._refused = refused
+        self._prepare = prepare
         self._now = now
         self._key = secrets.token_bytes(32)
         self._accepted: OrderedDict[bytes, None] = OrderedDict()
@@ -69,6 +79,20 @@ class FailedLogins:
             self._limit = limit
             self._failures.clear()
 
+    def prepare(self, handshake: Handshake) -> Coroutine[Any, Any, AnsweredHandshake] | None:
+        """What to await before :meth:`authenticate`; see :data:`trunkline.hub.principal.Prepare`.
+
+        Where the address waits, and the token has never been accepted, nothing is asked.
+        """
+        token = handshake.token
+        unseen = token is not None and self._digest(token) not in self._accepted
+        if unseen and self._wait(address_of(handshake.peer)):
+            return None
+        return self._prepare(handshake)
+
+    def _digest(self, token: str) -> bytes:
+        return hashlib.blake2b(token.encode("utf-8", "surrogatepass"), key=self._key, digest_size=16).digest()
+
     def authenticate(self, handshake: Handshake) -> Principal:
         """The principal of a peer.
 
@@ -79,7 +103,7 @@ class FailedLogins:
         token = handshake.token
         if token is None:
             return self._authenticate(handshake)  # that no token came is no guess
-        digest = hashlib.blake2b(token.encode("utf-8", "surrogatepass"), key=self._key, digest_size=16).digest()
+        digest = self._digest(token)
         address = address_of(handshake.peer)
         wait = self._wait(address)
         accepted = digest in self._accepted
@@ -98,14 +122,6 @@ class FailedLogins:
         if len(self._accepted) > MAX_ACCEPTED:
             self._accepted.popitem(last=False)
         return principal
-
-    def authenticate_token(self, token: str, peer: str) -> Principal:
-        """The principal of a token that came without a handshake (the call ``auth``): the hook sees no path or headers.
-
-        Raises:
-            RpcError: as :meth:`authenticate`.
-        """
-        return self.authenticate(Handshake("", peer, {}, token))
 
     def _wait(self, address: str | None) -> float:
         """Seconds until an address may send a token that the hub does not know; 0.0 where it may now."""

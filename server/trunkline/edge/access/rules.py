@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-from trunkline.hub.principal import Authenticate, Handshake, Principal
+from trunkline.hub.principal import AnsweredHandshake, Authenticate, Handshake, Prepare, Principal, nothing_to_ask
 from trunkline_protocol import SUBPROTOCOL
 from trunkline_protocol.codecs import msgpack
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -44,12 +44,34 @@ class AccessRules:
             of this machine. A request without ``Origin`` is no browser and is let in; so is a page the hub itself
             served.
         authenticate: the hook of :data:`trunkline.hub.principal.Authenticate`.
+        prepare: see :data:`trunkline.hub.principal.Prepare`; None where there is nothing to wait for.
+
+    Attributes:
+        may_wait: whether doors have to :meth:`prepare` before they admit a peer.
     """
 
-    def __init__(self, hosts: Iterable[str], origins: Iterable[str], authenticate: Authenticate) -> None:
+    def __init__(
+        self,
+        hosts: Iterable[str],
+        origins: Iterable[str],
+        authenticate: Authenticate,
+        prepare: Prepare | None = None,
+    ) -> None:
         self._hosts = frozenset(host.lower() for host in hosts)
         self._origins = frozenset(origin.lower().rstrip("/") for origin in origins)
         self._authenticate = authenticate
+        self._prepare = prepare or nothing_to_ask
+        self.may_wait = prepare is not None
+
+    def prepare(self, handshake: Handshake) -> Coroutine[Any, Any, AnsweredHandshake] | None:
+        """What to await before :meth:`admit`; see :data:`trunkline.hub.principal.Prepare`."""
+        if not self.may_wait:
+            return None
+        try:
+            self.check_address(handshake)
+        except RpcError:
+            return None
+        return self._prepare(handshake)
 
     def admit(self, handshake: Handshake) -> Principal:
         """The principal of a peer that is let in.

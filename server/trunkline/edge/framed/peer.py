@@ -17,7 +17,7 @@ from trunkline.edge.framed.stream import FramedStream
 from trunkline.edge.gate import Gate
 from trunkline.edge.intake import Intake
 from trunkline.edge.pacing import PacedReading
-from trunkline.edge.translation import FrameSink, TranslatingDoor
+from trunkline.edge.translation import FrameSink, Receiver, TranslatingDoor
 from trunkline.hub.byte_account import STEP, Holding
 from trunkline.hub.client_connection import ClientConnection
 from trunkline.hub.connection import Connection, Traffic
@@ -46,7 +46,8 @@ class FramedPeer(FramedStream, FrameSink, Listener):
         self._connection: Connection | None = ClientConnection(
             context.services, outbox, principal, name, self._translation
         )
-        self._intake = Intake(self._connection, context.services.limits.pending_bytes, self._authenticated)
+        pending_bytes = context.services.limits.pending_bytes
+        self._intake = Intake(self._connection, pending_bytes, self._authenticated, self._receiver)
         self._gate = Gate(self._intake, context.services.router.answers, self.hold_back)
         self._part: Holding | None = None  # account of an incomplete message, once it is large
 
@@ -89,7 +90,10 @@ class FramedPeer(FramedStream, FrameSink, Listener):
     @override
     def take(self, frame: Frame) -> None:
         self._intake.require_room(len(frame.payload))
-        self._translation.receive(frame, self._gate if self._gate.is_shut_to(self.principal) else self._intake)
+        self._translation.receive(frame, self._intake if self._intake.holds else self._receiver())
+
+    def _receiver(self) -> Receiver:
+        return self._gate if self._gate.is_shut_to(self.principal) else self._intake
 
     @override
     def has_more_to_take(self) -> bool:
@@ -158,7 +162,11 @@ class FramedPeer(FramedStream, FrameSink, Listener):
         """Whether no call of this peer is in flight, and nothing waits to be written to it."""
         connection = self._connection
         return connection is None or not (
-            connection.calls or connection.notifications or self._gate.holds or connection.outbox.waiting_bytes
+            connection.calls
+            or connection.notifications
+            or self._gate.holds
+            or self._intake.holds
+            or connection.outbox.waiting_bytes
         )
 
     def has_hung_up(self) -> bool:

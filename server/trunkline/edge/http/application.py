@@ -24,7 +24,7 @@ from trunkline.edge.http.client_packages import client_packages
 from trunkline.edge.http.dashboard import dashboard_pages
 from trunkline.edge.http.documents import document
 from trunkline.edge.http.named_requests import named_requests, request_id_of
-from trunkline.edge.http.request import peer_of
+from trunkline.edge.http.request import answered, peer_of, wire_of
 from trunkline.edge.refusal import Refusal
 from trunkline.hub.principal import Handshake, Principal, not_granted
 from trunkline_protocol.errors import RpcError
@@ -161,7 +161,9 @@ def guarded(
     async def checked(request: Request) -> Response:
         headers = request.headers
         try:
-            principal = access.admit(Handshake(request.url.path, peer_of(request.scope), headers, find_token(headers)))
+            certificate, token = wire_of(request.scope).certificate, find_token(headers)
+            handshake = Handshake(request.url.path, peer_of(request.scope), headers, token, certificate=certificate)
+            principal = access.admit(await answered(request.scope, handshake, access.prepare(handshake)))
             if method is not None and not principal.may_call(method):
                 raise not_granted(principal, "methods", method)
             request.state.principal = principal

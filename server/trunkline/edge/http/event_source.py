@@ -81,7 +81,7 @@ class EventSourceEndpoint:
         headers = Headers(scope=scope)
         try:
             require_method(scope, "GET")
-            principal = admit(self._context, scope, headers)
+            principal = await admit(self._context, scope, headers)
             topics = _topics(scope)
             positions = _positions(headers.get("Last-Event-ID"), topics)
             with TopicStream(self._context, self._services, principal, scope, topics) as stream:

@@ -73,7 +73,7 @@ class McpDoor:
         """Serve one request to :data:`PATH`."""
         try:
             headers = Headers(scope=scope)
-            principal = admit(self._context, scope, headers)
+            principal = await admit(self._context, scope, headers)
             manager = await self._started()
             if SESSION_HEADER not in headers:
                 self._require_session(manager, principal, scope)

@@ -85,6 +85,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         self._let_go()
+        self._wire.on_lost()
         for cycle in self._unanswered:  # uvicorn tells the last one only, but it may be an earlier one that runs
             cycle.disconnected = True
             cycle.message_event.set()
@@ -176,7 +177,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.transport.close()
         elif not self._ending:
             self._ending = True
-            self.transport.write_eof()
+            if self.transport.can_write_eof():  # TLS has no half-close
+                self.transport.write_eof()
             self._linger()
 
     def _linger(self) -> None:

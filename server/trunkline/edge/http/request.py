@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 import msgspec
 from starlette.datastructures import Headers, QueryParams
 from starlette.types import Scope
 
+from trunkline.background import start_task
 from trunkline.edge.access.rules import find_token
 from trunkline.edge.context import EdgeContext
 from trunkline.edge.http.answer import JSON, Refused
 from trunkline.edge.http.named_requests import request_id_of, require_request_id
 from trunkline.edge.http.wire import WIRE, Wire
 from trunkline.edge.refusal import Refusal
-from trunkline.hub.principal import Handshake, Principal
+from trunkline.hub.principal import AnsweredHandshake, Handshake, Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 EVENT_STREAM: Final = "text/event-stream"
@@ -26,6 +28,8 @@ JSON_TYPES: Final = frozenset({JSON, "application/json-rpc", "application/jsonre
 
 UNSUPPORTED_TYPE: Final = 415
 METHOD_NOT_ALLOWED: Final = 405
+
+PEER_LEFT: Final = RpcError(ErrorCode.WORKER_UNAVAILABLE, "the peer left while the authenticate hook was asked")
 
 logger = logging.getLogger("trunkline.edge")
 _raw_decoder: Final = msgspec.json.Decoder(msgspec.Raw)
@@ -43,7 +47,31 @@ def wire_of(scope: Scope) -> Wire:
     return wire
 
 
-def admit(context: EdgeContext, scope: Scope, headers: Headers) -> Principal:
+async def answered(
+    scope: Scope, handshake: Handshake, asking: Coroutine[Any, Any, AnsweredHandshake] | None
+) -> Handshake:
+    """The handshake of a request once what is asked of it is answered; the same where its peer leaves meanwhile.
+
+    Args:
+        asking: see :data:`trunkline.hub.principal.Prepare`.
+    """
+    if asking is None:
+        return handshake
+    wire, work = wire_of(scope), start_task(asking, "authentication of a request")
+    wire.on_lost = work.cancel
+    try:
+        await asyncio.wait([work])
+        return handshake.answered(PEER_LEFT) if work.cancelled() else work.result()
+    finally:
+        work.cancel()
+        wire.on_lost = _nothing
+
+
+def _nothing() -> None:
+    """Replaces :attr:`Wire.on_lost`."""
+
+
+async def admit(context: EdgeContext, scope: Scope, headers: Headers) -> Principal:
     """The principal of a request that is let in, by the access rules of every door.
 
     Raises:
@@ -53,7 +81,11 @@ def admit(context: EdgeContext, scope: Scope, headers: Headers) -> Principal:
     try:
         context.check_room(peer)
         params = dict(QueryParams(scope["query_string"])) if scope["query_string"] else {}
-        principal = context.access.admit(Handshake(scope["path"], peer, headers, token, params))
+        handshake = Handshake(scope["path"], peer, headers, token, params, wire_of(scope).certificate)
+        if context.access.may_wait:
+            handshake = await answered(scope, handshake, context.access.prepare(handshake))
+            context.check_room(peer)
+        principal = context.access.admit(handshake)
         context.services.shares.require_connection(principal)
     except RpcError as error:
         # No name here may hold it: with its traceback, which has this frame, it would be a cycle.

@@ -89,7 +89,7 @@ class RpcEndpoint:
         headers = Headers(scope=scope)
         try:
             require_method(scope, "POST")
-            principal = admit(self._context, scope, headers)
+            principal = await admit(self._context, scope, headers)
             require_json(headers)
             takes_events = accepts(headers, EVENT_STREAM)
             services = self._services.of(takes_events)

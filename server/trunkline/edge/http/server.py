@@ -5,19 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable, Iterable, Iterator
 
 import uvicorn
 from typing_extensions import override
 
 from trunkline.edge.acceptor import Acceptor
+from trunkline.edge.tls import Tls
 
 
 class HttpServer(uvicorn.Server):
-    """Serves the sockets it is given through :class:`trunkline.edge.acceptor.Acceptor`."""
+    """Serves the sockets it is given through :class:`trunkline.edge.acceptor.Acceptor`.
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    Args:
+        tls: TLS of its TCP port; None where there is none. Unix sockets have none in any case.
+    """
+
+    def __init__(self, config: uvicorn.Config, tls: Tls | None = None) -> None:
         super().__init__(config)
+        self._tls = tls
         self._acceptors: list[Acceptor] = []
 
     @override
@@ -33,10 +40,14 @@ class HttpServer(uvicorn.Server):
     def accept(self, listeners: Iterable[socket.socket]) -> None:
         """Begin to accept the connections of these sockets, which are bound, listening and non-blocking."""
         self.servers = []
-        self._acceptors = [Acceptor(listener, self._protocol) for listener in listeners]
+        self._acceptors = [Acceptor(listener, self._protocol, self._context_of(listener)) for listener in listeners]
         for acceptor in self._acceptors:
             acceptor.start()
         self.started = True
+
+    def _context_of(self, listener: socket.socket) -> Callable[[], ssl.SSLContext] | None:
+        tls = self._tls
+        return None if tls is None or listener.family == socket.AF_UNIX else lambda: tls.context
 
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

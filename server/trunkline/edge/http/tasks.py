@@ -195,7 +195,7 @@ class TaskEndpoint:
         headers = Headers(scope=scope)
         echoed: dict[str, str] = {}
         try:
-            principal = admit(self._context, scope, headers)
+            principal = await admit(self._context, scope, headers)
             metadata = metadata_of(headers, echoed) | {"request_id": request_id_of(scope)}
             method = self._method_at(scope["path"].removeprefix(PREFIX))
             require_method(scope, "POST")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from picows import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
@@ -17,11 +17,13 @@ from trunkline.edge.websocket.endpoints import Endpoint
 from trunkline.edge.websocket.endpoints import endpoints as own_endpoints
 from trunkline.edge.websocket.listener import WebSocketListener
 from trunkline.edge.websocket.refusal import MAX_REFUSING, RefusingListener, subprotocol_of
-from trunkline.hub.principal import Handshake
+from trunkline.hub.principal import AnsweredHandshake, Handshake
 from trunkline_protocol.codecs.jsonrpc import encode_error, encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.request_ids import request_id_for
 from trunkline_protocol.traces import from_headers
+
+Certificate = Mapping[str, Any] | None
 
 MAX_PARAMS: Final = 64
 """Limit of the parameters in an upgrade's query."""
@@ -42,25 +44,45 @@ class WebSocketDoor:
         self.endpoints = own_endpoints() if endpoints is None else endpoints
         self._refusing = 0
 
-    def accept(self, request: WSUpgradeRequest, peer: str) -> WSUpgradeResponseWithListener:
-        """The response to an upgrade request: 101 with a listener, or the error that refuses it."""
-        headers = {name.lower(): ", ".join(request.headers.getall(name)) for name in request.headers}
-        path, _, query = request.path.decode("latin-1").partition("?")
-        endpoint, token = self.endpoints.get(path), None
+    def prepare(
+        self, target: str, headers: Mapping[str, str], peer: str, certificate: Certificate
+    ) -> Coroutine[Any, Any, AnsweredHandshake] | None:
+        """What to await before :meth:`accept`; see :data:`trunkline.hub.principal.Prepare`.
+
+        Args:
+            target: the request's path and query.
+            headers: names in lower case.
+            certificate: see :class:`trunkline.hub.principal.Handshake`.
+        """
         try:
-            if endpoint is None:
-                known = ", ".join(self.endpoints)
-                raise RpcError(
-                    ErrorCode.METHOD_NOT_FOUND, f"no WebSocket endpoint at {path!r:.100}; this hub has {known}"
-                )
-            params = _params(query)
-            token = endpoint.token(headers, params)
-            handshake = Handshake(path, peer, headers, token, params)
-            if headers.get("sec-websocket-version") != "13":
-                raise RpcError(ErrorCode.INVALID_REQUEST, "this hub speaks WebSocket version 13 (RFC 6455)")
-            self.context.check_room(peer)
+            handshake = self._handshake(self._endpoint(target), target, headers, peer, certificate)
+            self._require_room(headers, peer)
+        except RpcError:
+            return None
+        return self.context.prepare(handshake)
+
+    def accept(
+        self,
+        request: WSUpgradeRequest,
+        peer: str,
+        answered: Handshake | None = None,
+        certificate: Certificate = None,
+    ) -> WSUpgradeResponseWithListener:
+        """The response to an upgrade request: 101 with a listener, or the error that refuses it.
+
+        Args:
+            answered: the handshake that :meth:`prepare` led to.
+            certificate: see :class:`trunkline.hub.principal.Handshake`.
+        """
+        headers = {name.lower(): ", ".join(request.headers.getall(name)) for name in request.headers}
+        target, token = request.path.decode("latin-1"), None
+        try:
+            endpoint = self._endpoint(target)
+            handshake = answered or self._handshake(endpoint, target, headers, peer, certificate)
+            token = handshake.token
+            self._require_room(headers, peer)
             principal = self.context.admit(handshake)
-            agreed = endpoint.negotiate(headers, params)
+            agreed = endpoint.negotiate(headers, handshake.params)
         except RpcError as error:
             # No name here may hold it: with its traceback, which has this frame, it would be a cycle.
             return self._refuse(Refusal(peer, error, request_id_for(headers.get("x-request-id")), token), headers)
@@ -72,6 +94,26 @@ class WebSocketDoor:
         trace = from_headers(headers.get("traceparent"), headers.get("tracestate"))
         listener = WebSocketListener(self.context, principal, peer, agreed, headers.get("user-agent"), trace)
         return WSUpgradeResponseWithListener(_accepted(agreed.subprotocol), listener)
+
+    def _endpoint(self, target: str) -> Endpoint:
+        path = target.partition("?")[0]
+        if (endpoint := self.endpoints.get(path)) is not None:
+            return endpoint
+        known = ", ".join(self.endpoints)
+        raise RpcError(ErrorCode.METHOD_NOT_FOUND, f"no WebSocket endpoint at {path!r:.100}; this hub has {known}")
+
+    @staticmethod
+    def _handshake(
+        endpoint: Endpoint, target: str, headers: Mapping[str, str], peer: str, certificate: Certificate
+    ) -> Handshake:
+        path, _, query = target.partition("?")
+        params = _params(query)
+        return Handshake(path, peer, headers, endpoint.token(headers, params), params, certificate)
+
+    def _require_room(self, headers: Mapping[str, str], peer: str) -> None:
+        if headers.get("sec-websocket-version") != "13":
+            raise RpcError(ErrorCode.INVALID_REQUEST, "this hub speaks WebSocket version 13 (RFC 6455)")
+        self.context.check_room(peer)
 
     def _refuse(self, refusal: Refusal, headers: Mapping[str, str]) -> WSUpgradeResponseWithListener:
         logger.warning("upgrade refused", extra=refusal.words())
