@@ -35,7 +35,11 @@ class Caller(Protocol):
 
     @property
     def name(self) -> str:
-        """The name of the principal, which owns jobs and idempotency keys."""
+        """The name of the principal, as people know it in its tenant."""
+
+    @property
+    def owner(self) -> str:
+        """The key of what belongs to the principal: :func:`trunkline_protocol.tenants.key_in` of tenant and name."""
 
     @property
     def roles(self) -> frozenset[str]:
@@ -342,5 +346,5 @@ class Call:
         return given or getattr(origin, "made_id", None)
 
     def key_scope(self) -> str | None:
-        """The principal whose idempotency keys the call's key is one of. None: a key in its metadata is ignored."""
+        """The owner of the idempotency keys that the call's key is one of. None: a key in its metadata is ignored."""
         return None

@@ -25,6 +25,7 @@ from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.hub_messages import MAX_KEY_CHARS
 from trunkline_protocol.params_digest import params_digest
+from trunkline_protocol.tenants import name_in
 
 MAX_RESULT_BYTES: Final = 2**20
 """Of a larger result only the fact is stored that the work was executed."""
@@ -33,7 +34,7 @@ OUTCOME_OVERHEAD: Final = 384
 """Bytes that a stored outcome takes beside its key and its JSON (measured: 330 on CPython 3.11)."""
 
 KeyId = tuple[str, str]
-"""The name of a principal, and one of its keys."""
+"""The owner of a key, as calls state it (``key_scope``), and the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ class Outcomes:
         return self._kept.get(key)
 
     def take(self, principal: str, now: float) -> None:
-        """Count one more key of a principal, before its work begins.
+        """Count one more key of a principal, named by its ``owner``, before its work begins.
 
         Raises:
             RpcError: 2003, there are too many keys: one has to expire before.
@@ -126,7 +127,7 @@ class Outcomes:
         limits, held = self._limits, self._held.get(principal)
         if held is not None and held.keys >= limits.keys_per_principal:
             oldest = held.ended[0] if held.ended else now
-            raise self._full("idempotency_keys_per_principal", f"{principal} has {held.keys}", now - oldest)
+            raise self._full("idempotency_keys_per_principal", f"{name_in(principal)} has {held.keys}", now - oldest)
         if self._taken >= limits.keys:
             oldest = next((outcome.at for outcome in self._kept.values()), now)
             raise self._full("idempotency_keys", f"all principals have {self._taken}", now - oldest)
