@@ -187,6 +187,7 @@ class CallInFlight(msgspec.Struct):
     method: str
     id: Id
     principal: str | None
+    tenant: str | None
     connection: int | None
     state: Literal["queued", "running"]
     executor: str | None
@@ -365,6 +366,7 @@ class EndedCall(msgspec.Struct):
 
     method: str
     principal: str | None
+    tenant: str | None
     connection: int | None
     id: Id
     request_id: str | None

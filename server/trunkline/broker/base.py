@@ -15,7 +15,7 @@ from trunkline_protocol.events import Event, Position
 
 
 class PublishKey(NamedTuple):
-    """An idempotency key, and the name of the principal whose it is."""
+    """An idempotency key, and the key of the principal whose it is: empty for methods and the hub itself."""
 
     principal: str
     key: str

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from trunkline.control.calls import connection_of, executor_name, principal_of, trace_id
+from trunkline.control.calls import connection_of, executor_name, principal_of, tenant_of, trace_id
 from trunkline.control.connections import ConnectionBook
 from trunkline.control.executors import working_executors
 from trunkline.control.failed_calls import FailedCalls
@@ -356,6 +356,7 @@ def _request(call: Call, seconds: float, code: int, failure: int | None) -> Ende
     return EndedCall(
         method=call.method[:MAX_METHOD_CHARS],
         principal=principal_of(call),
+        tenant=tenant_of(call),
         connection=None if connection is None else connection.number,
         id=_short(call.id) if isinstance(call, ClientCall) else None,
         request_id=_short(call.known_request_id()),

@@ -228,6 +228,9 @@ class Handshake:
 Authenticate = Callable[[Handshake], Principal]
 """The authentication hook of every door: raises :class:`trunkline_protocol.errors.RpcError` 6001 to refuse a peer."""
 
+HUB: Final = Principal("(hub)", frozenset({ADMIN}))
+"""The owner of jobs and pipelines that the hub makes for itself."""
+
 ANONYMOUS: Final = Principal("anonymous", ROLES)
 """The principal of every peer of a loopback hub without a token: everything is allowed."""
 

@@ -182,7 +182,7 @@ class Subscriptions:
                 f"this connection has {len(connection.subscriptions)} subscriptions; use a pattern, or unsubscribe",
                 retry_after_ms=None,
             )
-        self.totals.require(connection.principal.name, pattern)
+        self.totals.require(connection.principal.owner, pattern)
 
     def _joined(
         self, call: Call, connection: Connection, topic: str, asked: Position | None, answer: Joined | RpcError
@@ -210,7 +210,7 @@ class Subscriptions:
     def _add(self, connection: Connection, pattern: str) -> None:
         if pattern in connection.subscriptions:
             return
-        principal = connection.principal.name
+        principal = connection.principal.owner
         self.totals.add(principal, pattern)
         connection.subscriptions[pattern] = principal
         self.count += 1
@@ -285,9 +285,9 @@ class Subscriptions:
         key = params.idempotency_key
         if key is not None and call.metadata:
             self._require_epoch(decode_metadata(call.metadata).idempotency_epoch, f"publish to {topic}")
-        name = "" if caller is None else caller.name
+        name, owner = ("", "") if caller is None else (caller.name, caller.owner)
         publisher = "" if self._unsigned is not None and self._unsigned.reaches(topic) else name
-        self._broker.publish(topic, data, None if key is None else PublishKey(name, key), done, publisher)
+        self._broker.publish(topic, data, None if key is None else PublishKey(owner, key), done, publisher)
 
     # --- events ---
 

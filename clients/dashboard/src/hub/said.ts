@@ -7,6 +7,7 @@ export type CallInFlight = {
   method: string;
   id: number | string | null;
   principal: string | null;
+  tenant: string | null;
   connection: number | null;
   state: "queued" | "running";
   executor: string | null;
@@ -107,6 +108,7 @@ export type DetailedHealth = {
 export type EndedCall = {
   method: string;
   principal: string | null;
+  tenant: string | null;
   connection: number | null;
   id: number | string | null;
   request_id: string | null;
@@ -333,6 +335,7 @@ export type RunningCall = {
   method: string;
   id: number | string | null;
   principal: string | null;
+  tenant: string | null;
   connection: number | null;
   state: "queued" | "running";
   executor: string | null;
