@@ -157,7 +157,10 @@ class MetricsSample(Durations, kw_only=True):
 
 
 class Metrics(msgspec.Struct):
-    """Result of ``metrics.get`` for ``window_seconds``; ``series`` where the params ask for it."""
+    """Result of ``metrics.get`` for ``window_seconds``; ``series`` where the params ask for it.
+
+    ``tenants`` has, for admins, the methods that clients serve in other tenants, by tenant and name.
+    """
 
     window_seconds: float
     request_count: int
@@ -167,6 +170,7 @@ class Metrics(msgspec.Struct):
     active_requests: int
     waiting_requests: int
     methods: dict[str, MethodMetrics]
+    tenants: dict[str, dict[str, MethodMetrics]]
     workers: dict[str, WorkerMetrics]
     series: list[MetricsSample] | msgspec.UnsetType = msgspec.UNSET
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -51,3 +54,21 @@ async def hub_of_tenants(
 def as_one_of(mock: MockHub, token: str, **options: Any) -> AbstractAsyncContextManager[Peer]:
     """A peer that has this token."""
     return peer(mock.url, headers=bearer(token), **options)
+
+
+async def fetched(
+    mock: MockHub, path: str, token: str, body: str | None = None, headers: Mapping[str, str] | None = None
+) -> str:
+    """The text of an HTTP answer, whatever its status: GET without a body, else POST of JSON."""
+
+    def fetch() -> str:
+        sent = bearer(token) | ({} if body is None else {"Content-Type": "application/json"}) | dict(headers or {})
+        url = mock.url.replace("ws://", "http://").removesuffix("/ws") + path
+        request = urllib.request.Request(url, None if body is None else body.encode(), sent)
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return str(answer.read().decode())
+        except urllib.error.HTTPError as error:
+            return error.read().decode()
+
+    return await asyncio.to_thread(fetch)

@@ -77,6 +77,7 @@ from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.depth import MAX_DEPTH
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.messages import HubLimits
+from trunkline_protocol.tenants import SharedNames
 
 if TYPE_CHECKING:
     from trunkline.observe.tracing import Tracer
@@ -106,7 +107,8 @@ class HubParts:
         self._observe(settings)
         self.pool = self._pool(settings)
         self.shares = Shares(_share_limits(settings))
-        self.registrations = Registrations(self.pool, self._queue_limits, settings.callee_grace)
+        shared = SharedNames(settings.shared_methods)
+        self.registrations = Registrations(self.pool, self._queue_limits, settings.callee_grace, shared)
         self.router = self._router(settings)
         self.router.tracer = self.tracer
         self.view = self._view(settings)
@@ -205,6 +207,7 @@ class HubParts:
             lambda: self.router.breakers.words(time.monotonic()),
             HubLimits(settings.max_message_bytes, MAX_DEPTH, settings.max_batch),
             idempotency_epoch=self.router.keys.epoch,
+            shared=SharedNames(settings.shared_methods),
         )
 
     def _disk(self) -> Disk:
@@ -342,9 +345,9 @@ class HubParts:
         """Whether the hub itself or a client serves a method of this name."""
         return self.router.answers(name)
 
-    def served(self) -> list[MethodInfo]:
-        """All methods that are MCP tools: the hub's, clients' and executors'."""
-        return [*tools(), *self.registrations.infos(), *self.pool.methods.values()]
+    def served(self, tenant: str) -> list[MethodInfo]:
+        """All methods that are MCP tools of a tenant: the hub's, its clients' and executors'."""
+        return [*tools(), *self.registrations.infos(tenant), *self.pool.methods.values()]
 
     def _route_nested(self, nested: Call) -> None:
         self.router.route(nested)

@@ -20,7 +20,7 @@ import msgspec
 from typing_extensions import override
 
 from trunkline import defaults
-from trunkline_protocol.calls import Call, CallBackend, Caller
+from trunkline_protocol.calls import Call, Caller, CallSubmission
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.hub_messages import MAX_KEY_CHARS
@@ -375,7 +375,7 @@ class IdempotencyKeys:
             )
             raise RpcError(ErrorCode.WORKER_CRASHED, words, maybe_executed=True, data={"idempotency": "epoch"})
 
-    def submit(self, call: Call, principal: str, key: str, backend: CallBackend) -> None:
+    def submit(self, call: Call, principal: str, key: str, backend: CallSubmission) -> None:
         """Execute a call, let it join the work in progress, or answer it with the stored outcome.
 
         Args:
@@ -404,7 +404,7 @@ class IdempotencyKeys:
         else:
             self._begin(call, used, digest, backend)
 
-    def _begin(self, call: Call, used: KeyId, digest: bytes, backend: CallBackend) -> None:
+    def _begin(self, call: Call, used: KeyId, digest: bytes, backend: CallSubmission) -> None:
         self.outcomes.take(used[0], self._clock())
         shared = self._running[used] = SharedCall(call, used, digest, self._end)
         shared.backend = backend

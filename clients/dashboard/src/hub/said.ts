@@ -265,6 +265,10 @@ export type MethodHealth = {
   failed?: number;
   failed_per_second?: number;
   last_error?: LastError | null;
+  /**
+   * whose clients serve it
+   */
+  tenant?: string;
 };
 
 export type MethodMetrics = {
@@ -295,6 +299,7 @@ export type Metrics = {
   active_requests: number;
   waiting_requests: number;
   methods: Record<string, MethodMetrics>;
+  tenants: Record<string, Record<string, MethodMetrics>>;
   workers: Record<string, WorkerMetrics>;
   series?: MetricsSample[];
 };
