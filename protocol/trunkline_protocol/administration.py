@@ -84,6 +84,7 @@ class Pipeline(msgspec.Struct, frozen=True):
     technique: str
     config: dict[str, Any]
     principal: str
+    tenant: str
     created_at: int
 
 

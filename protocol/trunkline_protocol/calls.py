@@ -35,7 +35,11 @@ class Caller(Protocol):
 
     @property
     def name(self) -> str:
-        """The name of the principal, which owns jobs and idempotency keys."""
+        """The name of the principal, as people know it in its tenant."""
+
+    @property
+    def owner(self) -> str:
+        """The key of what belongs to the principal: :func:`trunkline_protocol.tenants.key_in` of tenant and name."""
 
     @property
     def roles(self) -> frozenset[str]:
@@ -114,8 +118,19 @@ class CallExecution(Protocol):
         """
 
 
-class CallBackend(CallExecution, Protocol):
-    """Executes calls: the pool of executors, or the clients that serve methods."""
+class CallSubmission(CallExecution, Protocol):
+    """Executes calls that have been routed."""
+
+    def submit(self, call: Call) -> None:
+        """Accept a call, which gets its outcome from here, perhaps before this returns.
+
+        Raises:
+            RpcError: the call is refused, and nothing of it was executed.
+        """
+
+
+class CallBackend(CallSubmission, Protocol):
+    """Executes calls of methods that are everybody's: the pool of executors."""
 
     def find(self, method: str) -> MethodInfo:
         """The catalogue entry of a method.
@@ -124,12 +139,22 @@ class CallBackend(CallExecution, Protocol):
             RpcError: -32601, or 1001 while it cannot be known yet.
         """
 
-    def submit(self, call: Call) -> None:
-        """Accept a call, which gets its outcome from here, perhaps before this returns.
+
+class TenantBackend(CallSubmission, Protocol):
+    """Executes the calls of all tenants, of which each may have methods of its own."""
+
+    def find_for(self, call: Call) -> MethodInfo:
+        """The catalogue entry of a call's method, as its caller knows it. Its name is the key of the method.
 
         Raises:
-            RpcError: the call is refused, and nothing of it was executed.
+            RpcError: -32601, or 1001 while it cannot be known yet.
         """
+
+    def find_in(self, tenant: str, method: str) -> MethodInfo:
+        """The same of a method that a principal of this tenant names."""
+
+    def serves(self, method: str) -> bool:
+        """Whether clients of any tenant serve a method of this name."""
 
 
 class Call:
@@ -342,5 +367,5 @@ class Call:
         return given or getattr(origin, "made_id", None)
 
     def key_scope(self) -> str | None:
-        """The principal whose idempotency keys the call's key is one of. None: a key in its metadata is ignored."""
+        """The owner of the idempotency keys that the call's key is one of. None: a key in its metadata is ignored."""
         return None

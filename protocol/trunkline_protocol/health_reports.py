@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from trunkline_protocol.catalogue import Lane, MethodInfo, ModuleFailure
+from trunkline_protocol.principals import DEFAULT_TENANT
 
 Status = Literal["healthy", "degraded", "unhealthy", "starting", "stopping"]
 ExecutorStatus = Literal["starting", "ready", "busy", "silent", "stopping", "down"]
@@ -112,6 +113,7 @@ class MethodHealth(msgspec.Struct, frozen=True):
     failed: int = 0
     failed_per_second: float = 0.0
     last_error: LastError | None = None
+    tenant: Annotated[str, Meta(description="whose clients serve it")] = DEFAULT_TENANT
 
 
 Causes = Annotated[list[str], Meta(description="why the status is not healthy, in words")]

@@ -158,7 +158,10 @@ class MetricsSample(Durations, kw_only=True):
 
 
 class Metrics(msgspec.Struct):
-    """Result of ``metrics.get`` for ``window_seconds``; ``series`` where the params ask for it."""
+    """Result of ``metrics.get`` for ``window_seconds``; ``series`` where the params ask for it.
+
+    ``tenants`` has, for admins, the methods that clients serve in other tenants, by tenant and name.
+    """
 
     window_seconds: float
     request_count: int
@@ -168,6 +171,7 @@ class Metrics(msgspec.Struct):
     active_requests: int
     waiting_requests: int
     methods: dict[str, MethodMetrics]
+    tenants: dict[str, dict[str, MethodMetrics]]
     workers: dict[str, WorkerMetrics]
     series: list[MetricsSample] | msgspec.UnsetType = msgspec.UNSET
 
@@ -188,6 +192,7 @@ class CallInFlight(msgspec.Struct):
     method: str
     id: Id
     principal: str | None
+    tenant: str | None
     connection: int | None
     state: Literal["queued", "running"]
     executor: str | None
@@ -373,6 +378,7 @@ class EndedCall(msgspec.Struct):
 
     method: str
     principal: str | None
+    tenant: str | None
     connection: int | None
     id: Id
     request_id: str | None

@@ -27,6 +27,11 @@ def tenant_and_name(key: str) -> tuple[str, str]:
     return (tenant, name) if between else (DEFAULT_TENANT, key)
 
 
+def name_in(key: str) -> str:
+    """The name that a key was made of, as its owner says it: the only part of a key that may be shown."""
+    return key.rpartition(BETWEEN)[2]
+
+
 class SharedNames:
     """The names of one kind (topics, methods, collections) that all tenants have in common.
 

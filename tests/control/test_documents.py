@@ -22,6 +22,7 @@ from trunkline.control.monitoring import CONNECTIONS, EXECUTORS, HEALTH, LOGS, M
 from trunkline.control.openapi import openapi
 from trunkline.control.schemas import COMPONENTS, Components
 from trunkline.control.topics import TOPICS
+from trunkline.hub.principal import ANONYMOUS
 from trunkline_protocol.binary import BASE64
 from trunkline_protocol.binary import SCHEMA as SCHEMA_OF_BYTES
 from trunkline_protocol.catalogue import MethodInfo, Parameter
@@ -161,7 +162,7 @@ async def test_what_a_module_declares_of_topics_is_discovered(lab_peer: Peer) ->
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/openrpc.json", "/asyncapi.json"])
 def test_a_hub_without_executors_has_documents_too(path: str) -> None:
-    require_no_loose_ends(json.loads(documents(view())[path]()))
+    require_no_loose_ends(json.loads(documents(view())[path](ANONYMOUS)))
 
 
 def test_health_is_as_described() -> None:

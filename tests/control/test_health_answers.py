@@ -14,7 +14,7 @@ from tests.support.health import executor_report
 from trunkline.control.health import TICK_SECONDS, heading
 from trunkline.control.services import detailed_services
 from trunkline.control.system import info
-from trunkline.hub.principal import ADMIN, Principal
+from trunkline.hub.principal import ADMIN, ANONYMOUS, Principal
 from trunkline.version import __version__
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import ErrorCode
@@ -95,7 +95,7 @@ async def test_it_tells_a_change_and_no_more(hub: Hub) -> None:
 
 
 async def test_parts_by_name(hub: Hub) -> None:
-    told = await detailed_services(hub.health, with_messages=True)
+    told = await detailed_services(hub.health, ANONYMOUS)
     assert told.services.keys() == {"hub", "executor-0"}
     assert told.services["hub"].status == "healthy"
     assert told.services["executor-0"] == ServiceHealth("healthy", None)

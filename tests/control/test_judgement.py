@@ -189,7 +189,7 @@ def test_who_may_not_see_messages_gets_the_kinds_of_errors() -> None:
 
 def test_breakers_are_causes_too_and_hide_no_message_that_is_left_out() -> None:
     breaker = "the breaker of lab.quick is open"
-    judged = judge(Seen(False, [group(("ready", 0))], [BROKEN], {}, None, 1000, [breaker]), NEVER)
+    judged = judge(Seen(False, [group(("ready", 0))], [BROKEN], {}, None, 1000, {"lab.quick": breaker}), NEVER)
     assert judged.status == "degraded"
     assert without_messages(judged).causes == [
         breaker,

@@ -121,19 +121,19 @@ async def test_requests(hub: Hub) -> None:
     assert message.keys() == {"requests", "dropped"}
     failed, done = message["requests"]
     assert done.keys() == {
-        *("method", "principal", "connection", "outcome", "code", "duration_ms", "queue_ms", "run_ms", "finished_at"),
         *(
-            "id",
-            "request_id",
-            "trace_id",
-            "executor",
-            "chunks",
-            "bytes_in",
-            "bytes_out",
-            "failure",
-            "message",
+            "method",
+            "principal",
             "tenant",
+            "connection",
+            "outcome",
+            "code",
+            "duration_ms",
+            "queue_ms",
+            "run_ms",
+            "finished_at",
         ),
+        *("id", "request_id", "trace_id", "executor", "chunks", "bytes_in", "bytes_out", "failure", "message"),
     }
     assert (done["method"], done["principal"], done["connection"]) == ("work.do", "alice", peer.number)
     assert (done["outcome"], done["code"]) == ("ok", 0)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.control.monitored_hub import Hub
+from tests.hub.doors import FakeBackend
 from tests.hub.pubsub import PubSub
 from tests.support.health import executor_report
 from trunkline.control.connections import ConnectionBook
@@ -37,7 +38,7 @@ class Read:
         self.breakers = Breakers(BreakerLimits(ratio=0.5, calls=1))
         self.readings = Readings(
             self.hub.view, self.hub.health, ConnectionBook(), lambda: self.doors, self.topics.topics,
-            self.topics.fanout, SessionTable[Any](), Registrations(self.hub.router.backend), lambda: 4096, lambda: 2,
+            self.topics.fanout, SessionTable[Any](), Registrations(FakeBackend()), lambda: 4096, lambda: 2,
             lambda: 1, lambda: DISK, lambda: {"queued": 3}, self.breakers,
             {"TRUNKLINE_MAX_CONNECTIONS": 3}, lambda: 5, lambda: 4321.0, 1234.5,
         )  # fmt: skip
@@ -123,7 +124,7 @@ async def test_connections_by_transport(read: Read) -> None:
 
 async def test_the_page_has_all_of_it(read: Read) -> None:
     read.hub.finish(2)
-    text = MetricsPage(read.hub.stats, read.readings).render().decode()
+    text = MetricsPage(read.hub.stats, read.readings).render(read.hub.view.sight_of(None)).decode()
     assert 'trunkline_calls_total{method="work.do",outcome="ok"} 2.0' in text
     assert "trunkline_sessions_opened_total 0.0" in text
     assert 'trunkline_sessions{state="attached"} 0.0' in text

@@ -109,6 +109,15 @@ class FakeBackend:
             raise RpcError(ErrorCode.METHOD_NOT_FOUND, f"no method {method}")
         return self.infos[method]
 
+    def find_for(self, call: Call) -> MethodInfo:
+        return self.find(call.method)
+
+    def find_in(self, _tenant: str, method: str) -> MethodInfo:
+        return self.find(method)
+
+    def serves(self, _method: str) -> bool:
+        return False
+
     def submit(self, call: Call) -> None:
         self.calls.append(call)
         call.executor = self

@@ -12,7 +12,7 @@ from typing_extensions import override
 from tests.hub.doors import Door, FakeBackend, connection, services
 from tests.support.match import require
 from trunkline.hub.held_registrations import HELD_SECONDS
-from trunkline.hub.principal import ANONYMOUS, CALLEE, Principal
+from trunkline.hub.principal import ACT_AS, ANONYMOUS, CALLEE, Principal
 from trunkline.hub.registrations import Registrations
 from trunkline.hub.router import Router
 from trunkline_protocol.catalogue import MethodInfo
@@ -109,7 +109,8 @@ async def test_a_name_is_its_first_owners_while_one_of_them_is_there(hub: Hub) -
     first, second = hub.peer(node()), hub.peer(node())
     require({"result": {"callees": 1}}, first.register("node.a"))
     require({"result": {"callees": 2}}, second.register("node.a"))
-    for other in (node("other"), node(tenant="acme"), ANONYMOUS):
+    require({"result": {"callees": 1}}, hub.peer(node(tenant="acme")).register("node.a"))
+    for other in (node("other"), ANONYMOUS):
         refused = hub.peer(other).register("node.a")
         require(forbidden("served by another principal than"), refused)
     first.connection.give_up()
@@ -174,7 +175,7 @@ async def test_executors_that_take_long_are_told(hub: Hub) -> None:
     told = {"code": ErrorCode.WORKER_UNAVAILABLE, "data": {"retryable": True, "maybe_executed": False}}
     require({"error": told}, peer.answer(held))
     hub.is_known()
-    assert hub.registrations.infos() == [], "neither of them serves it"
+    assert hub.registrations.infos("default") == [], "neither of them serves it"
     require({"result": {"callees": 1}}, peer.register("node.a"))
 
 
@@ -186,3 +187,25 @@ async def test_who_may_not_serve_any_more_what_it_serves(hub: Hub) -> None:
     assert hub.registrations.may_keep(own, node(register=("node.*",)))
     assert not hub.registrations.may_keep(own, node(register=("other.*",)))
     assert not hub.registrations.may_keep(own, Principal("node"))
+
+
+async def test_names_of_another_tenant_are_unknown_before_a_message_is_read(hub: Hub) -> None:
+    hub.peer(node(tenant="acme")).register("node.a")
+    gateway = Principal("gate", frozenset({ACT_AS}))
+    for who, refused in ((Principal("x"), True), (Principal("x", tenant="acme"), False), (gateway, False)):
+        assert (hub.peer(who).connection.refusal_of("node.a") is not None) is refused
+        assert hub.peer(who).connection.refusal_of("node.b") is not None
+
+
+async def test_the_next_hub_knows_in_which_tenant_it_was(hub: Hub) -> None:
+    for tenant in ("acme", "bolt"):
+        hub.peer(node(tenant=tenant)).register("node.a")
+    successor = Hub()
+    successor.registrations.expect(hub.registrations.kept())
+    caller = successor.peer(Principal("x", tenant="bolt"))
+    caller.ask("node.a")
+    back = [successor.peer(node(tenant=tenant)) for tenant in ("acme", "bolt")]
+    for peer in back:
+        require({"result": {"callees": 1}}, peer.register("node.a"))
+    assert [peer.asked() for peer in back] == [[], ["node.a"]]
+    assert "node.a" not in {info.name for info in successor.registrations.infos("default")}

@@ -22,6 +22,7 @@ from trunkline.methods.embeddings.model import find_model, load_model
 from trunkline.methods.figures import FIGURES
 from trunkline.methods.local import LocalMethods
 from trunkline_protocol.errors import RpcError
+from trunkline_protocol.principals import Principal
 
 np = pytest.importorskip("numpy")
 pytest.importorskip("sentence_transformers")
@@ -258,6 +259,16 @@ async def test_a_text_that_was_embedded_is_not_embedded_again(tiny: LocalMethods
     assert passes_so_far() == before
     assert again["usage"] == first["usage"]
     assert [item["embedding"] for item in again["data"]] == [first["data"][i]["embedding"] for i in (2, 0, 1)]
+
+
+async def test_a_text_of_another_tenant_is_embedded_again(tiny: LocalMethods) -> None:
+    """The time of an answer, and whether it joins another's computation, would tell what others have asked for."""
+    for tenant in ("acme", "bolt", "default"):
+        before = looked_up("miss"), looked_up("hit")
+        for _ in range(2):
+            ann = Principal("ann", tenant=tenant)
+            await tiny.call("embeddings.create", {"input": "known to one of them"}, principal=ann)
+        assert (looked_up("miss"), looked_up("hit")) == (before[0] + 1, before[1] + 1)
 
 
 async def test_a_cancelled_call_does_not_cancel_one_that_waits_for_the_same_text(tiny: LocalMethods) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -108,9 +110,19 @@ def test_quantiles_are_in_the_right_bucket(seconds: float) -> None:
     assert histogram(*[seconds] * 100).quantile(0.5) == pytest.approx(seconds, rel=1.0)
 
 
+class All:
+    """Whoever may see everything."""
+
+    def reaches(self, _key: str) -> bool:
+        return True
+
+    def counts(self, methods: Mapping[str, MethodStats]) -> Mapping[str, MethodStats]:
+        return methods
+
+
 def test_the_page_is_prometheus_text() -> None:
     stats = CallStats()
-    stats.record('we"ird\n', 0.5, 0)
+    stats.record('we"ird\\', 0.5, 0)
     stats.record("m", 200.0, ErrorCode.CANCELLED, waited=2.0, ran=190.0, bytes_in=3, bytes_out=4)
     stats.record("m", 0.1, 4242)
     stats.record("m", 0.1, 4243)
@@ -119,7 +131,7 @@ def test_the_page_is_prometheus_text() -> None:
         Reading("trunkline_executors", "By state", "gauge", {"ready": 1, "down": 0}, "state"),
         Reading("trunkline_events_published", "Stored", "counter", {"": 7}),
     ]
-    page = MetricsPage(stats, lambda: readings).render().decode()
+    page = MetricsPage(stats, lambda: readings).render(All()).decode()
     families = {family.name: family for family in text_string_to_metric_families(page)}
 
     def values(name: str, *labels: str, of: str = "") -> dict[tuple[str, ...], float]:
@@ -129,7 +141,7 @@ def test_the_page_is_prometheus_text() -> None:
         return found
 
     assert values("trunkline_calls", "method", "outcome") == {
-        ('we"ird\n', "ok"): 1,
+        ('we"ird\\', "ok"): 1,
         ("m", "ok"): 0,
         ("m", "CANCELLED"): 1,
         ("m", "APPLICATION_ERROR"): 2,

@@ -28,6 +28,7 @@ async def test_samples_are_taken_while_it_runs() -> None:
 
 def test_a_range_of_a_hub_that_has_no_samples_yet_is_empty() -> None:
     class Nothing:
+        methods: tuple[str, ...] = ()
         waiting = in_flight = 0
 
     view = HubView(Nothing(), Nothing(), CallStats(), time.monotonic(), lambda: 0)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trunkline_protocol.principals import DEFAULT_TENANT, is_name
-from trunkline_protocol.tenants import SharedNames, key_in, tenant_and_name
+from trunkline_protocol.tenants import SharedNames, key_in, name_in, tenant_and_name
 from trunkline_protocol.topics import valid_topic
 
 PRINTABLE = st.characters(codec="utf-8", exclude_categories=("C", "Z"))
@@ -24,6 +24,7 @@ def test_two_names_have_one_key_only_if_they_are_the_same_of_the_same_tenant(
 ) -> None:
     assert (key_in(*one) == key_in(*other)) is (one == other)
     assert tenant_and_name(key_in(*one)) == one
+    assert name_in(key_in(*one)) == one[1]
 
 
 def test_names_of_the_tenant_default_are_their_own_keys() -> None:

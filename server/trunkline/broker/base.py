@@ -15,7 +15,7 @@ from trunkline_protocol.events import Event, Position
 
 
 class PublishKey(NamedTuple):
-    """An idempotency key, and whose it is: the key of the principal's name in its tenant."""
+    """An idempotency key, and the key of the principal whose it is: without a name for methods and the hub itself."""
 
     owner: str
     key: str

@@ -11,7 +11,7 @@ from trunkline import defaults
 from trunkline.broker.base import PublishKey
 from trunkline_protocol.errors import RpcError, limit_error
 from trunkline_protocol.events import Position
-from trunkline_protocol.tenants import tenant_and_name
+from trunkline_protocol.tenants import name_in
 
 REMEMBER_KEY_SECONDS: Final = 300.0
 
@@ -52,8 +52,7 @@ class PublishKeys:
             return known[2]
         own = self._times.get(key.owner, ())
         if len(own) >= self._limits.keys_per_principal:
-            _, name = tenant_and_name(key.owner)
-            who = name or "methods"
+            who = name_in(key.owner) or "methods"
             raise _full("idempotency_keys_per_principal", f"{who} used {len(own)}", own[0] - now if own else 0)
         if len(self._kept) >= self._limits.keys:
             oldest = next((at for at, _, _ in self._kept.values()), now)

@@ -68,6 +68,7 @@ def described(call: Call, now: float) -> CallInFlight:
         method=call.method[:200],
         id=call.id if isinstance(call, ClientCall) else None,
         principal=principal_of(call),
+        tenant=tenant_of(call),
         connection=None if connection is None else connection.number,
         state="queued" if call.executor is None else "running",
         executor=executor_name(call),
@@ -87,7 +88,7 @@ def principal_of(call: Call) -> str | None:
 
 
 def tenant_of(call: Call) -> str | None:
-    """The tenant of that principal; None for the hub itself."""
+    """The tenant of the principal on whose behalf a call is made, however deep; None for the hub itself."""
     caller = call.caller()
     return None if caller is None else caller.tenant
 

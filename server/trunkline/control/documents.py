@@ -11,14 +11,15 @@ from trunkline.control.asyncapi import asyncapi
 from trunkline.control.method import HubView
 from trunkline.control.openapi import openapi
 from trunkline.control.rpc import discovered, served
+from trunkline_protocol.calls import Caller
 
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def documents(view: HubView) -> dict[str, Callable[[], bytes]]:
-    """Functions that make each document, as JSON, by path."""
+def documents(view: HubView) -> dict[str, Callable[[Caller], bytes]]:
+    """Functions that make each document for somebody, as JSON, by path."""
     return {
-        "/openrpc.json": lambda: _encode(discovered(view)),
-        "/openapi.json": lambda: _encode(openapi(served(view))),
-        "/asyncapi.json": lambda: _encode(asyncapi(view.pool.topics.values())),
+        "/openrpc.json": lambda who: _encode(discovered(view, who)),
+        "/openapi.json": lambda who: _encode(openapi(served(view, who))),
+        "/asyncapi.json": lambda _who: _encode(asyncapi(view.pool.topics.values())),
     }

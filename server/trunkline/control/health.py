@@ -17,9 +17,9 @@ from trunkline.control.judgement import NEVER, STOPPING, Seen, changed, judge, w
 from trunkline.control.method import HubView
 from trunkline.control.probes import Probes
 from trunkline.control.processes import Processes
+from trunkline.control.sight import MethodSight
 from trunkline.hub.dispatch import Handlers, replying
-from trunkline.hub.principal import ADMIN
-from trunkline_protocol.calls import Call
+from trunkline_protocol.calls import Call, Caller
 from trunkline_protocol.health_reports import DetailedHealth, ExecutorReport, Health, Serving
 from trunkline_protocol.hub_methods import HEALTH_CHECK, HEALTH_DETAILED
 from trunkline_protocol.reports import NoParams
@@ -81,8 +81,8 @@ class HealthWatch:
             self._said = now
             self.on_change()
 
-    def judgement(self) -> Serving:
-        """What can be served now."""
+    def judgement(self, sight: MethodSight | None = None) -> Serving:
+        """What can be served now, as far as somebody may see it; by default all of it."""
         view = self._view
         failing = self.failures.failing(self._clock())
         at = int(time.time() * 1000)
@@ -90,6 +90,8 @@ class HealthWatch:
         groups, draining = view.pool.groups(), view.router.draining
         away = self.probes.troubles(), self.probes.missing()
         seen = Seen(draining, groups, failing, self._clients, self._disk.trouble, at, view.tripped(), low, *away)
+        if sight is not None and not sight.has_all:
+            return judge(seen.by(sight), self._judged)
         self._judged = judge(seen, self._judged)
         return self._judged
 
@@ -107,14 +109,16 @@ class HealthWatch:
         """The result of ``health.check``."""
         return self._of_hub(self.judgement())
 
-    def detailed(self, *, with_messages: bool) -> DetailedHealth:
+    def detailed(self, who: Caller | None) -> DetailedHealth:
         """The result of ``health.detailed``.
 
         Args:
-            with_messages: whether to tell what the errors of methods say, which may hold data of their callers.
+            who: asks. An admin is told what the errors of methods say, which may hold data of their callers; others
+                nothing of methods that clients serve in other tenants. None is the hub itself.
         """
-        judged = self.judgement()
-        told = judged if with_messages else without_messages(judged)
+        sight = self._view.sight_of(who)
+        judged = self.judgement(sight)
+        told = judged if sight.has_all else without_messages(judged)
         return DetailedHealth(
             **msgspec.structs.asdict(self._of_hub(judged)),
             causes=told.causes,
@@ -159,8 +163,7 @@ class HealthWatch:
         return replying(HEALTH_CHECK, lambda _call, _params: self.check()) | replying(HEALTH_DETAILED, self._answer)
 
     def _answer(self, call: Call, _params: NoParams) -> DetailedHealth:
-        caller = call.caller()
-        return self.detailed(with_messages=caller is None or ADMIN in caller.roles)
+        return self.detailed(call.caller())
 
 
 def heading(cause: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from trunkline.hub.dispatch import Handlers, answering_later
-from trunkline.hub.principal import ADMIN, Principal, not_granted
+from trunkline.hub.principal import HUB, not_granted
 from trunkline.jobs.service import Jobs, NewJob
 from trunkline_protocol.calls import Call, Caller
 from trunkline_protocol.codecs.jsonrpc import decode_metadata
@@ -26,9 +26,6 @@ from trunkline_protocol.hub_messages import (
 from trunkline_protocol.hub_methods import JOBS_CANCEL, JOBS_CREATE, JOBS_GET, JOBS_LIST
 from trunkline_protocol.messages import CALLERS_OWN
 from trunkline_protocol.request_ids import new_request_id
-
-HUB: Final = Principal("(hub)", frozenset({ADMIN}))
-"""The owner of jobs that the hub creates for itself."""
 
 MAX_METADATA_BYTES: Final = 16 * 1024
 NOT_HANDED_ON: Final = CALLERS_OWN | {"timeout_ms", "priority"}

@@ -18,12 +18,13 @@ a hub unready whose other groups serve: who probes it would take those away, too
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
 
 from trunkline.control.failing import FailureRate
+from trunkline.control.sight import MethodSight
 from trunkline.observe.metrics import OTHER_METHODS
 from trunkline_protocol.catalogue import Lane, MethodInfo, ModuleFailure
 from trunkline_protocol.health_reports import (
@@ -39,6 +40,8 @@ from trunkline_protocol.health_reports import (
     Status,
 )
 from trunkline_protocol.hub_methods import JOBS_CREATE, METHODS
+from trunkline_protocol.principals import DEFAULT_TENANT
+from trunkline_protocol.tenants import tenant_and_name
 
 MAX_METHODS: Final = 100
 """Methods that one judgement lists; more are counted."""
@@ -63,11 +66,11 @@ class Seen:
 
     Attributes:
         draining: whether the hub is stopping.
-        failing: the methods that fail.
-        clients: the methods that clients serve, and whether one of their clients is connected.
+        failing: the methods that fail, by their keys.
+        clients: the keys of the methods that clients serve, and whether one of their clients is connected.
         unstorable: why nothing can be stored in the data folder; None where it can.
         at: milliseconds since 1970.
-        tripped: the circuit breakers that are not closed, in words.
+        tripped: the circuit breakers that are not closed, in words, by the key of the method.
         low: what runs out, room on the disks of the data folder or the time of a certificate, in words.
         services: which services elsewhere do not answer, in words.
         missing: what is wrong with those of them that the hub is not ready without, in words.
@@ -79,10 +82,19 @@ class Seen:
     clients: Mapping[str, bool]
     unstorable: str | None
     at: int
-    tripped: Sequence[str] = ()
+    tripped: Mapping[str, str] = field(default_factory=dict)
     low: Sequence[str] = ()
     services: Sequence[str] = ()
     missing: Sequence[str] = ()
+
+    def by(self, sight: MethodSight) -> Seen:
+        """What of it somebody may see: nothing of methods that clients serve in other tenants."""
+        return replace(
+            self,
+            failing=[rate for rate in self.failing if sight.reaches(rate.method)],
+            clients={key: here for key, here in self.clients.items() if sight.reaches(key)},
+            tripped={key: words for key, words in self.tripped.items() if sight.reaches(key)},
+        )
 
 
 NEVER: Final = Serving(status="starting", ready=False, since=0, causes=[], groups=[], methods=[], methods_more=0)
@@ -92,9 +104,9 @@ def judge(seen: Seen, before: Serving) -> Serving:
     """What can be served now. ``since`` of what has not changed is that of the judgement before."""
     earlier = {group.name: group for group in before.groups}
     groups = [_group(group, earlier.get(group.name), seen.at) for group in seen.groups]
-    since = {(each.method, each.status): each.since for each in before.methods}
+    since = {_subject(each): each.since for each in before.methods}
     found, left_out = _methods(seen, groups)
-    methods = [msgspec.structs.replace(each, since=since.get((each.method, each.status), each.since)) for each in found]
+    methods = [msgspec.structs.replace(each, since=since.get(_subject(each), each.since)) for each in found]
     status = _status(seen, groups, methods)
     causes = [STOPPING] if seen.draining else []
     causes += [cause.text for group in groups for cause in group.causes]
@@ -102,7 +114,7 @@ def judge(seen: Seen, before: Serving) -> Serving:
         status=status,
         ready=not seen.draining and not seen.missing and _is_ready(groups),
         since=before.since if before.status == status and before.since else seen.at,
-        causes=[*causes, *seen.low, *seen.services, *seen.tripped, *_in_words(methods)],
+        causes=[*causes, *seen.low, *seen.services, *seen.tripped.values(), *_in_words(methods)],
         groups=groups,
         methods=methods[:MAX_METHODS],
         methods_more=max(0, len(methods) - MAX_METHODS) + left_out,
@@ -125,7 +137,11 @@ def _essence(judged: Serving) -> object:
         (group.name, group.status, group.ready, [(each.kind, each.subject) for each in group.causes])
         for group in judged.groups
     ]
-    return judged.status, judged.ready, len(judged.causes), groups, [(it.method, it.status) for it in judged.methods]
+    return judged.status, judged.ready, len(judged.causes), groups, [_subject(each) for each in judged.methods]
+
+
+def _subject(method: MethodHealth) -> tuple[str, str, str]:
+    return method.tenant, method.method, method.status
 
 
 def _status(seen: Seen, groups: list[GroupHealth], methods: list[MethodHealth]) -> Status:
@@ -225,7 +241,7 @@ def _methods(seen: Seen, groups: list[GroupHealth]) -> tuple[list[MethodHealth],
         unavailable[name] = MethodHealth(name, None, "unavailable", seen.at, why)
     failing = sorted(_failing(seen, unavailable), key=lambda each: -each.failed_per_second)
     absent = [method for method, connected in seen.clients.items() if not connected and method not in unavailable]
-    listed = [MethodHealth(method, None, "unavailable", seen.at, AWAY) for method in absent[:MAX_METHODS]]
+    listed = [_away(key, seen.at) for key in absent[:MAX_METHODS]]
     return [*failing, *unavailable.values(), *listed], len(absent) - len(listed)
 
 
@@ -254,12 +270,16 @@ def _why_not(info: MethodInfo, judged: GroupHealth, held: Mapping[Lane, str]) ->
     return held.get(info.lane)
 
 
+def _away(key: str, at: int) -> MethodHealth:
+    tenant, method = tenant_and_name(key)
+    return MethodHealth(method, None, "unavailable", at, AWAY, tenant=tenant)
+
+
 def _method_that_fails(rate: FailureRate, group: str | None, at: int) -> MethodHealth:
     reason = f"fails {100 * rate.share:.0f} %, {rate.per_second:.2g}/s"
-    last = rate.last
-    return MethodHealth(
-        rate.method, group, "failing", at, reason, rate.calls, rate.failed, round(rate.per_second, 3), last
-    )
+    tenant, method = tenant_and_name(rate.method)
+    figures = rate.calls, rate.failed, round(rate.per_second, 3), rate.last
+    return MethodHealth(method, group, "failing", at, reason, *figures, tenant)
 
 
 def _in_words(methods: list[MethodHealth]) -> Iterator[str]:
@@ -278,9 +298,10 @@ def is_away(method: MethodHealth) -> bool:
 
 def describe(method: MethodHealth) -> str:
     """What is the matter with a method, in words: ``debug.fail fails 100 %, 2.5/s: INTERNAL_ERROR: ...``."""
+    name = method.method if method.tenant == DEFAULT_TENANT else f"{method.method} of tenant {method.tenant}"
     if method.status == "unavailable":
-        return f"{method.method} is not served: {method.reason}"
-    return f"{method.method} {method.reason}{_error(method.last_error)}"
+        return f"{name} is not served: {method.reason}"
+    return f"{name} {method.reason}{_error(method.last_error)}"
 
 
 def _error(last: LastError | None) -> str:

@@ -10,19 +10,23 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from trunkline.control.data_folder import Disk
+from trunkline.control.sight import MethodSight, sees_all
 from trunkline.observe.history import Sample
 from trunkline.observe.metrics import CallStats
 from trunkline.version import __version__
-from trunkline_protocol.calls import Call
+from trunkline_protocol.calls import Call, Caller
 from trunkline_protocol.catalogue import MethodInfo, Parameter, TopicInfo
 from trunkline_protocol.depth import MAX_DEPTH
 from trunkline_protocol.health_reports import ExecutorReport, GroupSeen
 from trunkline_protocol.hub_methods import METHODS, HubMethod
 from trunkline_protocol.json_schema import Schema
 from trunkline_protocol.messages import HubIdentity, HubLimits
+from trunkline_protocol.principals import DEFAULT_TENANT
+from trunkline_protocol.tenants import SharedNames
 
 _LIMITS: Final = HubLimits(16 * 2**20, MAX_DEPTH, 100)
 _HUB: Final = HubIdentity("trunkline", __version__)
+_NONE_SHARED: Final = SharedNames()
 
 
 class PoolView(Protocol):
@@ -72,13 +76,14 @@ class HubView:
     Attributes:
         started: when the hub started, on the monotonic clock, in seconds.
         connections: how many connections are open now.
-        registered: the methods that clients serve.
-        presence: the names of those, and whether one of their clients is connected.
+        registered: the methods that clients serve to a tenant.
+        shared: the names under which clients serve methods to all tenants.
+        presence: the keys of those, and whether one of their clients is connected.
         expiring: returns what of the hub's own credentials ends soon, in words.
         disk: returns what is free in the data folder, why nothing can be stored there, and what runs out soon.
         lately: returns the samples of the last so many seconds, the oldest first.
         tallies: returns what each executor has finished since the hub started, by method: count, failed, seconds.
-        tripped: returns which circuit breakers are not closed, and why, in words.
+        tripped: returns which circuit breakers are not closed, and why, in words by the key of the method.
         limits, hub, idempotency_epoch: the hub's limits and identity, and which memory of idempotency keys it has, as
             ``rpc.ping`` and ``session.open`` tell clients.
     """
@@ -88,16 +93,22 @@ class HubView:
     stats: CallStats
     started: float
     connections: Callable[[], int]
-    registered: Callable[[], list[MethodInfo]] = list
+    registered: Callable[[str], list[MethodInfo]] = lambda _tenant: []
     presence: Callable[[], dict[str, bool]] = dict
     disk: Callable[[], Disk] = Disk
     lately: Callable[[float], list[Sample]] = lambda _seconds: []
     tallies: Callable[[], Mapping[str, Mapping[str, TallyView]]] = dict
-    tripped: Callable[[], list[str]] = list
+    tripped: Callable[[], dict[str, str]] = dict
     limits: HubLimits = _LIMITS
     hub: HubIdentity = _HUB
     idempotency_epoch: str = ""
     expiring: Callable[[], list[str]] = list
+    shared: SharedNames = _NONE_SHARED
+
+    def sight_of(self, who: Caller | None) -> MethodSight:
+        """What somebody may be told of methods; None is the hub itself."""
+        tenant = DEFAULT_TENANT if who is None else who.tenant
+        return MethodSight(tenant, sees_all(who), self.pool.methods, self.shared)
 
 
 @functools.cache

@@ -9,11 +9,14 @@ from typing import Final, TypeVar
 import msgspec
 
 from trunkline.control.method import HubView, TallyView
+from trunkline.control.sight import MethodSight
 from trunkline.hub.dispatch import Handlers, replying
 from trunkline.observe.history import Sample, WorkerTotals, merge
-from trunkline.observe.metrics import reports_of, total_of
+from trunkline.observe.metrics import MethodStats, reports_of, total_of
+from trunkline_protocol.calls import Caller
 from trunkline_protocol.hub_methods import METRICS_GET
 from trunkline_protocol.reports import Metrics, MetricsParams, WorkedCalls, WorkerMetrics
+from trunkline_protocol.tenants import tenant_and_name
 
 UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 SERIES_SECONDS: Final = 3600.0
@@ -40,8 +43,10 @@ def seconds_of(time_range: str | float) -> float:
     return float(time_range[:-1]) * UNITS[time_range[-1]] if isinstance(time_range, str) else time_range
 
 
-def get(view: HubView, params: MetricsParams) -> Metrics:
+def get(view: HubView, params: MetricsParams, who: Caller | None = None) -> Metrics:
     """The result of ``metrics.get``: counts, and durations in milliseconds from receipt to outcome.
+
+    Methods that clients serve are told of in their tenant, and to admins; calls of others are in the sums.
 
     ``window_seconds`` is the time that they cover: less than the time range where the hub started within it.
     """
@@ -57,6 +62,7 @@ def get(view: HubView, params: MetricsParams) -> Metrics:
         seconds, methods = window.seconds, window.methods
         workers = {name: _worked(WorkerMetrics, totals) for name, totals in window.workers.items()}
     total = total_of(methods)
+    own, others = _by_tenant(view.sight_of(who), methods)
     return Metrics(
         window_seconds=round(seconds, 3),
         request_count=total.count,
@@ -65,10 +71,23 @@ def get(view: HubView, params: MetricsParams) -> Metrics:
         total=total.report(),
         active_requests=view.router.in_flight,
         waiting_requests=view.pool.waiting,
-        methods=reports_of(methods),
+        methods=reports_of(own),
+        tenants={tenant: reports_of(counts) for tenant, counts in sorted(others.items())},
         workers=workers,
         series=[sample.report(now) for sample in samples] if params.series else msgspec.UNSET,
     )
+
+
+def _by_tenant(
+    sight: MethodSight, methods: Mapping[str, MethodStats]
+) -> tuple[dict[str, MethodStats], dict[str, dict[str, MethodStats]]]:
+    """The counts that somebody may see by name: those of the own tenant and everybody's, and those of other tenants."""
+    own: dict[str, MethodStats] = {}
+    others: dict[str, dict[str, MethodStats]] = {}
+    for key, stats in sight.counts(methods).items():
+        tenant, name = tenant_and_name(key)
+        (own if sight.is_own(key) else others.setdefault(tenant, {}))[name] = stats
+    return own, others
 
 
 def _since_start(tallies: Mapping[str, Mapping[str, TallyView]]) -> dict[str, WorkerMetrics]:
@@ -88,4 +107,4 @@ def _worked(report: type[WorkedT], totals: TallyView | WorkerTotals) -> WorkedT:
 
 def methods(view: HubView) -> Handlers:
     """The handler of ``metrics.get``."""
-    return replying(METRICS_GET, lambda _call, params: get(view, params))
+    return replying(METRICS_GET, lambda call, params: get(view, params, call.caller()))

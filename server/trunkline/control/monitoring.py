@@ -356,6 +356,7 @@ def _request(call: Call, seconds: float, code: int, failure: int | None) -> Ende
     return EndedCall(
         method=call.method[:MAX_METHOD_CHARS],
         principal=principal_of(call),
+        tenant=tenant_of(call),
         connection=None if connection is None else connection.number,
         id=_short(call.id) if isinstance(call, ClientCall) else None,
         request_id=_short(call.known_request_id()),

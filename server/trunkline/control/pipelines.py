@@ -18,7 +18,7 @@ import msgspec
 from trunkline import defaults
 from trunkline.hub.dispatch import Handlers, answering_later, replying
 from trunkline.hub.internal import call as call_internally
-from trunkline.hub.principal import ADMIN
+from trunkline.hub.principal import ADMIN, HUB
 from trunkline.hub.router import Router
 from trunkline_protocol.administration import (
     DestroyedPipeline,
@@ -26,10 +26,11 @@ from trunkline_protocol.administration import (
     PipelineInitializeParams,
     PipelineParams,
 )
-from trunkline_protocol.calls import Call
+from trunkline_protocol.calls import Call, Caller
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.hub_methods import PIPELINE_DESTROY, PIPELINE_GET, PIPELINE_INITIALIZE, PIPELINE_LIST
 from trunkline_protocol.reports import NoParams
+from trunkline_protocol.tenants import key_in
 
 CHECK: Final = "rag.check"
 """The pack's method that checks technique and config. Clients may call it, too: it changes nothing."""
@@ -82,7 +83,7 @@ class Pipelines:
         if size > MAX_CONFIG_BYTES:
             words = f"{call.method}: config: has {size} bytes; it may have {MAX_CONFIG_BYTES}"
             raise RpcError(ErrorCode.INVALID_PARAMS, words)
-        self._require_room(_owner(call))
+        self._require_room(call.caller() or HUB)
         return self._checked(call, params)
 
     async def _checked(self, call: Call, params: PipelineInitializeParams) -> str:
@@ -91,21 +92,22 @@ class Pipelines:
             await call_internally(self._router, CHECK, msgspec.to_builtins(params), on_behalf_of=call)
             if call.settled:  # it was cancelled, and nobody would know the id
                 return ""
-            return self._keep(_owner(call), params).pipeline_id
+            return self._keep(call.caller() or HUB, params).pipeline_id
         except RpcError as error:
             raise _not_initialized(error) from error
 
-    def _keep(self, owner: str, params: PipelineInitializeParams) -> Pipeline:
-        self._require_room(owner)  # others may have come while this one was checked
-        pipeline = Pipeline(secrets.token_hex(16), params.technique, params.config, owner, int(time.time() * 1000))
+    def _keep(self, who: Caller, params: PipelineInitializeParams) -> Pipeline:
+        self._require_room(who)  # others may have come while this one was checked
+        made = secrets.token_hex(16), params.technique, params.config
+        pipeline = Pipeline(*made, who.name, who.tenant, int(time.time() * 1000))
         self._pipelines[pipeline.pipeline_id] = pipeline
-        self._counts[owner] += 1
+        self._counts[who.owner] += 1
         return pipeline
 
-    def _require_room(self, owner: str) -> None:
-        own = self._counts[owner]
+    def _require_room(self, who: Caller) -> None:
+        own = self._counts[who.owner]
         if own >= self.limits.per_principal:
-            words = f"{owner} has {own} pipelines; destroy some"
+            words = f"{who.name} has {own} pipelines; destroy some"
             raise limit_error("max_pipelines_per_principal", words, retry_after_ms=None)
         if len(self._pipelines) >= self.limits.all:
             raise limit_error("max_pipelines", f"there are {len(self._pipelines)} pipelines already")
@@ -119,9 +121,10 @@ class Pipelines:
     def _destroy(self, call: Call, params: PipelineParams) -> DestroyedPipeline:
         pipeline = self._found(call, params.pipeline_id)
         del self._pipelines[pipeline.pipeline_id]
-        self._counts[pipeline.principal] -= 1
-        if not self._counts[pipeline.principal]:
-            del self._counts[pipeline.principal]
+        owner = _owner(pipeline)
+        self._counts[owner] -= 1
+        if not self._counts[owner]:
+            del self._counts[owner]
         return DestroyedPipeline(pipeline.pipeline_id, True)
 
     def _found(self, call: Call, pipeline_id: str) -> Pipeline:
@@ -132,14 +135,13 @@ class Pipelines:
         return pipeline
 
 
-def _owner(call: Call) -> str:
-    caller = call.caller()
-    return "(hub)" if caller is None else caller.name
+def _owner(pipeline: Pipeline) -> str:
+    return key_in(pipeline.tenant, pipeline.principal)
 
 
 def _may_see(call: Call, pipeline: Pipeline) -> bool:
     caller = call.caller()
-    return caller is None or pipeline.principal == caller.name or ADMIN in caller.roles
+    return caller is None or _owner(pipeline) == caller.owner or ADMIN in caller.roles
 
 
 def _not_initialized(error: RpcError) -> RpcError:

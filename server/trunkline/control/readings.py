@@ -25,8 +25,9 @@ from trunkline.hub.subscriptions import Subscriptions
 from trunkline.observe.metrics import APPLICATION_ERROR, error_name
 from trunkline.observe.page import Reading
 from trunkline_protocol.errors import ERROR_TABLE
-from trunkline_protocol.health_reports import SERVING, ExecutorReport, Status
+from trunkline_protocol.health_reports import SERVING, ExecutorReport, MethodHealth, Status
 from trunkline_protocol.session import ResumeRefusal
+from trunkline_protocol.tenants import key_in
 
 STATES: Final = ("starting", "ready", "busy", "silent", "down", "stopping")
 STATUSES: Final[tuple[str, ...]] = get_args(Status)
@@ -96,7 +97,7 @@ class Readings:
         yield Reading("trunkline_health", "1 for the status that is so", "gauge", status, "status")
         words = {"failing": "Methods that fail", "unavailable": "Methods that are not served now"}
         for state, meaning in words.items():
-            found = {each.method: 1 for each in judged.methods if each.status == state and not is_away(each)}
+            found = {_key(each): 1 for each in judged.methods if each.status == state and not is_away(each)}
             yield Reading(f"trunkline_method_{state}", meaning, "gauge", found, "method")
 
     def _machine(self) -> Iterable[Reading]:
@@ -215,6 +216,10 @@ def _of_each(executors: list[ExecutorReport]) -> Iterable[Reading]:
     yield reading("gauge", "uptime_seconds", "Seconds since the process of an executor was started", uptimes)
     yield reading("gauge", "cpu_percent", "Its share of one CPU, of a second", (each.cpu_percent for each in executors))
     yield reading("gauge", "memory_bytes", "Resident memory of its process", sizes)
+
+
+def _key(method: MethodHealth) -> str:
+    return key_in(method.tenant, method.method)
 
 
 def descriptors() -> tuple[int, int]:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from trunkline.control.calls import connection_of, executor_name, principal_of, trace_id
+from trunkline.control.calls import connection_of, executor_name, principal_of, tenant_of, trace_id
 from trunkline.observe.metrics import error_name
 from trunkline_protocol.calls import Call
 
@@ -46,7 +46,7 @@ def _described(call: Call, seconds: float, code: int) -> dict[str, str | float |
         "trace_id": trace_id(call),
         "executor": executor_name(call),
     }
-    said["principal"] = principal_of(call)
+    said["principal"], said["tenant"] = principal_of(call), tenant_of(call)
     if connection is not None:
         said["connection"] = connection.number
         said["session"] = None if connection.session is None else connection.session.label

@@ -8,12 +8,15 @@ from typing import Any
 
 from trunkline.control.method import HubView, listed_methods, schema_of
 from trunkline.control.schemas import Components
+from trunkline.control.sight import may_use
 from trunkline.control.topics import TOPICS
 from trunkline.hub.dispatch import Handlers, replying
 from trunkline.version import __version__
+from trunkline_protocol.calls import Caller
 from trunkline_protocol.catalogue import CLIENT_PACK, DeclaredError, MethodInfo, TopicInfo
 from trunkline_protocol.errors import ERROR_TABLE
 from trunkline_protocol.hub_methods import METHODS, RPC_DISCOVER, RPC_PING
+from trunkline_protocol.principals import DEFAULT_TENANT
 from trunkline_protocol.reports import (
     DescribedTopic,
     OpenRpcComponents,
@@ -105,20 +108,22 @@ def discover(infos: Iterable[MethodInfo], topics: Iterable[TopicInfo] = ()) -> O
     )
 
 
-def served(view: HubView) -> list[MethodInfo]:
-    """The catalogue entries of all methods that can be called: of the hub, of clients, of executors."""
-    return [*listed_methods(), *view.registered(), *view.pool.methods.values()]
+def served(view: HubView, who: Caller | None) -> list[MethodInfo]:
+    """The catalogue entries of all methods that somebody may call: of the hub, of clients, of executors."""
+    tenant = DEFAULT_TENANT if who is None else who.tenant
+    methods = *listed_methods(), *view.registered(tenant), *view.pool.methods.values()
+    return [info for info in methods if may_use(who, info.name)]
 
 
-def discovered(view: HubView) -> OpenRpcDocument:
-    """The OpenRPC document of a hub, as of now."""
-    return discover(served(view), view.pool.topics.values())
+def discovered(view: HubView, who: Caller | None) -> OpenRpcDocument:
+    """The OpenRPC document of a hub for somebody, as of now."""
+    return discover(served(view, who), view.pool.topics.values())
 
 
 def methods(view: HubView) -> Handlers:
     """Handlers of ``rpc.ping`` and ``rpc.discover``."""
     return replying(RPC_PING, lambda _call, _params: _pong(view)) | replying(
-        RPC_DISCOVER, lambda _call, _params: discovered(view)
+        RPC_DISCOVER, lambda call, _params: discovered(view, call.caller())
     )
 
 

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from trunkline.control.health import HealthWatch
+from trunkline_protocol.calls import Caller
 from trunkline_protocol.health_reports import DetailedServices, ExecutorStatus, ServiceHealth, Status
 
 HUB: Final = "hub"
@@ -20,14 +21,14 @@ _STATUSES: Final[dict[ExecutorStatus, Status]] = {
 }
 
 
-async def detailed_services(health: HealthWatch, *, with_messages: bool) -> DetailedServices:
+async def detailed_services(health: HealthWatch, who: Caller) -> DetailedServices:
     """The result of ``health.detailed`` with ``uptime`` in seconds and ``services: {name: {status, latencyMs}}``.
 
     The latency of the hub is one turn of its event loop; that of an executor is from its last ping to the pong, null
     before the first; that of a service elsewhere is of its last probe, null where that failed.
     """
     latency = await loop_latency()
-    said = health.detailed(with_messages=with_messages)
+    said = health.detailed(who)
     services = {HUB: ServiceHealth(said.status, round(latency * 1000, 3))} | {
         executor.worker_id: ServiceHealth(_STATUSES.get(executor.status, "unhealthy"), executor.latency_ms)
         for executor in said.executors

@@ -102,6 +102,7 @@ class _ExecutorsOwn:
     """The principal of an executor's own calls: every method and topic, except what requires a role."""
 
     name, roles, tenant, claims = EXECUTOR.name, EXECUTOR.roles, EXECUTOR.tenant, EXECUTOR.claims
+    owner = EXECUTOR.name
     encoded = ENCODED_EXECUTOR
     methods = subscribe = publish = collections = None
     acting = actor = ""

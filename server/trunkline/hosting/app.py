@@ -111,7 +111,8 @@ class HubParts:
         self._observe(settings)
         self.pool = self._pool(settings)
         self.shares = Shares(_share_limits(settings))
-        self.registrations = Registrations(self.pool, self._queue_limits, settings.callee_grace)
+        shared = SharedNames(settings.shared_methods)
+        self.registrations = Registrations(self.pool, self._queue_limits, settings.callee_grace, shared)
         self.router = self._router(settings)
         self.router.tracer = self.tracer
         self.view = self._view(settings)
@@ -216,6 +217,7 @@ class HubParts:
             HubLimits(settings.max_message_bytes, MAX_DEPTH, settings.max_batch),
             idempotency_epoch=self.router.keys.epoch,
             expiring=list if self.tls is None else self.tls.expiring,
+            shared=SharedNames(settings.shared_methods),
         )
 
     def _disk(self) -> Disk:
@@ -357,9 +359,9 @@ class HubParts:
         """Whether the hub itself or a client serves a method of this name."""
         return self.router.answers(name)
 
-    def served(self) -> list[MethodInfo]:
-        """All methods that are MCP tools: the hub's, clients' and executors'."""
-        return [*tools(), *self.registrations.infos(), *self.pool.methods.values()]
+    def served(self, tenant: str) -> list[MethodInfo]:
+        """All methods that are MCP tools of a tenant: the hub's, its clients' and executors'."""
+        return [*tools(), *self.registrations.infos(tenant), *self.pool.methods.values()]
 
     def _route_nested(self, nested: Call) -> None:
         self.router.route(nested)

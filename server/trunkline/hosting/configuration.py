@@ -81,9 +81,9 @@ class Configuration:
         if audit is not None:
             who = call.origin()
             connection = who.connection.number if isinstance(who, ClientCall) else 0
-            name = "" if caller is None else caller.name
+            name, tenant = ("", "") if caller is None else (caller.name, caller.tenant)
             about = {"method": call.method, "changed": ",".join(names), "request_id": call.request_id()}
-            audit.event("config", principal=name, connection=connection, **about)
+            audit.event("config", principal=name, tenant=tenant, connection=connection, **about)
         return ConfigChanged(names)
 
     def _become(self, settings: Settings) -> list[str]:

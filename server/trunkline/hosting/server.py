@@ -24,7 +24,6 @@ from trunkline.edge.websocket.door import WebSocketDoor
 from trunkline.edge.websocket.endpoints import endpoints
 from trunkline.edge.websocket.upgrade import UpgradeProtocol
 from trunkline.hosting.app import HubParts
-from trunkline.hub.principal import ADMIN
 from trunkline.observe.page import MetricsPage
 from trunkline.version import __version__
 
@@ -38,11 +37,12 @@ KEEP_ALIVE_SECONDS: Final = 75
 def http_server(parts: HubParts) -> tuple[HttpServer, McpDoor]:
     """The HTTP server, not started yet, and its MCP door, which has to be stopped before it."""
     health = parts.health
+    page = MetricsPage(parts.stats, parts.readings(), parts.figures.collect)
     pages = Pages(
         health.check,
-        lambda principal: detailed_services(health, with_messages=ADMIN in principal.roles),
+        lambda principal: detailed_services(health, principal),
         lambda: [heading(cause) for cause in health.missing()],
-        MetricsPage(parts.stats, parts.readings(), parts.figures.collect).render,
+        lambda principal: page.render(parts.view.sight_of(principal)),
         documents(parts.view),
     )
     doors = call_doors(parts.context, parts.router, parts.authentication, lambda: parts.pool.methods)

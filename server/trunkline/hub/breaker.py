@@ -22,6 +22,7 @@ from trunkline.hub import outliers
 from trunkline.hub.outliers import OF_THE_CALL
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.tenants import name_in
 
 _NOT_OF_THE_METHOD: Final = {
     ErrorCode.METHOD_NOT_FOUND,
@@ -142,7 +143,7 @@ class Breakers:
 
     Attributes:
         limits: may be replaced.
-        tripped: those that are not closed, by method; always the same dictionary.
+        tripped: those that are not closed, by the key of the method; always the same dictionary.
         opened: how often one was opened by its counts.
     """
 
@@ -181,19 +182,20 @@ class Breakers:
 
     def ended(self, call: Call, code: int, now: float) -> None:
         """Count a call of a method whose breaker is not closed."""
-        breaker = self.tripped.get(call.method)
+        key = call.method if call.info is None else call.info.name
+        breaker = self.tripped.get(key)
         if breaker is not None and breaker.ended(call, code, now):
-            del self.tripped[call.method]
+            del self.tripped[key]
             for _, counts in self._window:
-                counts.pop(call.method, None)
+                counts.pop(key, None)
 
-    def words(self, now: float) -> list[str]:
-        """Which breakers are not closed, and why, a phrase each."""
-        return [
-            f"the breaker of {method:.100} is {breaker.state(now).replace('_', ' ')}: {breaker.why}"
+    def words(self, now: float) -> dict[str, str]:
+        """Which breakers are not closed, and why, a phrase each, by the key of the method."""
+        return {
+            method: f"the breaker of {name_in(method):.100} is {breaker.state(now).replace('_', ' ')}: {breaker.why}"
             for method, breaker in self.tripped.items()
-        ]
+        }
 
     def states(self, now: float) -> dict[str, State]:
-        """The breakers that are not closed, by method."""
+        """The breakers that are not closed, by the key of the method."""
         return {method: breaker.state(now) for method, breaker in self.tripped.items()}

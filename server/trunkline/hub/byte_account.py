@@ -57,6 +57,7 @@ class ByteAccount:
         """A new, empty holding.
 
         Args:
+            principal: the key of whose connection, request or session it is.
             evict: frees the bytes for others; called when they are counted no more.
         """
         return Holding(self, principal, evict)

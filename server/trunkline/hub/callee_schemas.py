@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
+from trunkline.hub.callees import ServedMethod
 from trunkline_protocol.catalogue import CLIENT_PACK, MethodInfo, Parameter
 from trunkline_protocol.depth import MAX_DEPTH
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_messages import RegisterParams
 from trunkline_protocol.json_schema import Schema
+from trunkline_protocol.tenants import tenant_and_name
 
 MAX_SCHEMA_BYTES: Final = 64 * 2**10
 """JSON of one registration's schemas together."""
 
-MAX_SCHEMA_BYTES_IN_ALL: Final = 2**20
-"""JSON of all registered schemas: each document of the hub has them all."""
+MAX_SCHEMA_BYTES_OF_TENANT: Final = 2**20
+"""JSON of all schemas that are registered in a tenant: each document for it has them all."""
+
+MAX_SCHEMA_BYTES_IN_ALL: Final = 16 * 2**20
+"""The same, of all tenants."""
 
 MAX_MEMBERS: Final = 64
 """Parameters of a method, and definitions of a schema: documents compare each with each."""
@@ -39,6 +44,33 @@ _encode: Final = msgspec.json.Encoder().encode
 def schema_bytes(params: RegisterParams) -> int:
     """The length of a registration's schemas as JSON, in bytes; 0 without any."""
     return sum(len(_encode(schema)) for schema in (params.params, params.result) if schema is not None)
+
+
+def require_schema_room(served: Mapping[str, ServedMethod], key: str, size: int) -> None:
+    """Check that there is room for the schemas of one more method.
+
+    Args:
+        served: the methods that are registered, by their keys.
+        key: of the method, which may be one of them.
+        size: of its schemas, in bytes of JSON.
+
+    Raises:
+        RpcError: 2003, there is none.
+    """
+    tenant, name = tenant_and_name(key)
+    own = whole = 0
+    for other, method in served.items():
+        if other != key and method.schema_bytes:
+            whole += method.schema_bytes
+            own += method.schema_bytes if tenant_and_name(other)[0] == tenant else 0
+    if own + size > MAX_SCHEMA_BYTES_OF_TENANT:
+        words = f"of a tenant may have {MAX_SCHEMA_BYTES_OF_TENANT} bytes, {own} are taken"
+    elif whole + size > MAX_SCHEMA_BYTES_IN_ALL:
+        words = f"of all tenants may have {MAX_SCHEMA_BYTES_IN_ALL} bytes"
+    else:
+        return
+    words = f"method.register: the JSON Schemas of all methods {words}: register {name} without"
+    raise RpcError(ErrorCode.RESOURCE_EXHAUSTED, words)
 
 
 def described(params: RegisterParams) -> MethodInfo:

@@ -71,18 +71,26 @@ class ServedMethod:
     """A registered method and its callees.
 
     Attributes:
+        key: under which it is kept: its name, with the tenant in front where that is not ``default``.
+        info: its catalogue entry, under its name.
+        routed: the entry that its calls get, under its key.
         owner: the principal of all its callees; nobody else can register the name while they are there or may be back.
         schema_bytes: of the JSON Schemas in its catalogue entry, as they were registered.
     """
 
-    __slots__ = ("_turn", "callees", "info", "owner", "schema_bytes")
+    __slots__ = ("_turn", "callees", "info", "key", "owner", "routed", "schema_bytes")
 
-    def __init__(self, info: MethodInfo, owner: Owner) -> None:
-        self.info = info
+    def __init__(self, key: str, info: MethodInfo, owner: Owner) -> None:
+        self.key = key
+        self.describe(info, 0)
         self.owner = owner
-        self.schema_bytes = 0
         self.callees: dict[Connection, Callee] = {}
         self._turn = 0
+
+    def describe(self, info: MethodInfo, schema_bytes: int) -> None:
+        """Take over what a registration says of it."""
+        self.info, self.schema_bytes = info, schema_bytes
+        self.routed = info if self.key == info.name else msgspec.structs.replace(info, name=self.key)
 
     def require_owner(self, principal: Principal) -> None:
         """Refuse (6002) a principal whose method it is not; whose it is, others are not told."""
@@ -118,6 +126,11 @@ class ServedMethod:
             other.standing for other in self.callees.values() if other is not callee and other.connection.is_attached
         ]
         return callee.standing.answered(code, now, others)
+
+
+def contract(info: MethodInfo) -> tuple[bool, bool]:
+    """What all callees of a method have to agree on: whether it streams, and whether it may run twice."""
+    return info.streaming, info.idempotent
 
 
 def may_move(call: Call) -> bool:

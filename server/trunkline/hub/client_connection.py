@@ -15,7 +15,7 @@ from trunkline.hub.batch_reply import BatchReply
 from trunkline.hub.connection import ClientCall, Connection, Door, NotificationCall, Services
 from trunkline.hub.limits import TokenBucket
 from trunkline.hub.outbox import Outbox
-from trunkline.hub.principal import PENDING, Principal, not_granted
+from trunkline.hub.principal import ACT_AS, PENDING, Principal, not_granted
 from trunkline.hub.shares import Share, share_error
 from trunkline_protocol import hub_methods
 from trunkline_protocol.codecs import jsonrpc
@@ -121,8 +121,10 @@ class ClientConnection(Connection):
         if method in _OWN_NOTIFICATIONS or method in CANCELS or router.answers(method):
             return None
         try:
-            router.backend.find(method)
+            router.backend.find_in(self.principal.tenant, method)
         except RpcError as unknown:
+            if self.principal.has_role(ACT_AS) and router.backend.serves(method):
+                return None  # of which tenant a gateway means it, what has not been read yet may say
             return unknown
         return None
 

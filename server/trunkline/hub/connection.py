@@ -387,7 +387,7 @@ class ClientCall(Call):
 
     @override
     def key_scope(self) -> str | None:
-        return self.caller().name
+        return self.caller().owner
 
     @override
     def caller(self) -> Principal:
@@ -445,7 +445,7 @@ class NotificationCall(Call):
 
     @override
     def key_scope(self) -> str | None:
-        return self.caller().name
+        return self.caller().owner
 
     @override
     def caller(self) -> Principal:

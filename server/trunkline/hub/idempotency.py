@@ -20,11 +20,12 @@ import msgspec
 from typing_extensions import override
 
 from trunkline import defaults
-from trunkline_protocol.calls import Call, CallBackend, Caller
+from trunkline_protocol.calls import Call, Caller, CallSubmission
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.hub_messages import MAX_KEY_CHARS
 from trunkline_protocol.params_digest import params_digest
+from trunkline_protocol.tenants import name_in
 
 MAX_RESULT_BYTES: Final = 2**20
 """Of a larger result only the fact is stored that the work was executed."""
@@ -33,7 +34,7 @@ OUTCOME_OVERHEAD: Final = 384
 """Bytes that a stored outcome takes beside its key and its JSON (measured: 330 on CPython 3.11)."""
 
 KeyId = tuple[str, str]
-"""The name of a principal, and one of its keys."""
+"""The owner of a key, as calls state it (``key_scope``), and the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ class Outcomes:
         return self._kept.get(key)
 
     def take(self, principal: str, now: float) -> None:
-        """Count one more key of a principal, before its work begins.
+        """Count one more key of a principal, named by its ``owner``, before its work begins.
 
         Raises:
             RpcError: 2003, there are too many keys: one has to expire before.
@@ -126,7 +127,7 @@ class Outcomes:
         limits, held = self._limits, self._held.get(principal)
         if held is not None and held.keys >= limits.keys_per_principal:
             oldest = held.ended[0] if held.ended else now
-            raise self._full("idempotency_keys_per_principal", f"{principal} has {held.keys}", now - oldest)
+            raise self._full("idempotency_keys_per_principal", f"{name_in(principal)} has {held.keys}", now - oldest)
         if self._taken >= limits.keys:
             oldest = next((outcome.at for outcome in self._kept.values()), now)
             raise self._full("idempotency_keys", f"all principals have {self._taken}", now - oldest)
@@ -374,7 +375,7 @@ class IdempotencyKeys:
             )
             raise RpcError(ErrorCode.WORKER_CRASHED, words, maybe_executed=True, data={"idempotency": "epoch"})
 
-    def submit(self, call: Call, principal: str, key: str, backend: CallBackend) -> None:
+    def submit(self, call: Call, principal: str, key: str, backend: CallSubmission) -> None:
         """Execute a call, let it join the work in progress, or answer it with the stored outcome.
 
         Args:
@@ -403,7 +404,7 @@ class IdempotencyKeys:
         else:
             self._begin(call, used, digest, backend)
 
-    def _begin(self, call: Call, used: KeyId, digest: bytes, backend: CallBackend) -> None:
+    def _begin(self, call: Call, used: KeyId, digest: bytes, backend: CallSubmission) -> None:
         self.outcomes.take(used[0], self._clock())
         shared = self._running[used] = SharedCall(call, used, digest, self._end)
         shared.backend = backend

@@ -12,6 +12,7 @@ from trunkline_protocol.calls import Caller
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_methods import METHODS, Right
 from trunkline_protocol.principals import DEFAULT_TENANT, NO_CLAIMS, encode_principal, reaches
+from trunkline_protocol.tenants import key_in
 from trunkline_protocol.topics import MAX_TOPIC_CHARS, covers, is_hubs_own, is_system, matches
 
 ADMIN: Final = "admin"
@@ -33,7 +34,7 @@ class Principal:
     ``()`` allows nothing.
 
     Attributes:
-        name: shown to people; idempotency keys, jobs and limits belong to this name.
+        name: shown to people.
         roles: built-in roles (:data:`ROLES`) and those of the tokens file.
         methods: methods the principal may call; ``>`` stands for every method, those under ``system.`` included.
         subscribe: topics the principal may subscribe to.
@@ -70,6 +71,17 @@ class Principal:
     register: Patterns = None
     stated: tuple[Patterns, Patterns, Patterns, Patterns] | None = None
     _encoded: bytes = field(default=b"", init=False, repr=False, compare=False)
+    _owner: str = field(default="", init=False, repr=False, compare=False)
+
+    @property
+    def owner(self) -> str:
+        """The key of whatever belongs to the principal: sessions, idempotency keys, jobs, limits. Made once.
+
+        In ``default`` it is the name; that of another tenant has the tenant in front. It never leaves the hub.
+        """
+        if not self._owner:
+            object.__setattr__(self, "_owner", key_in(self.tenant, self.name))
+        return self._owner
 
     @property
     def encoded(self) -> bytes:
@@ -253,6 +265,8 @@ None where there is nothing to wait for. It raises nothing: whatever is wrong, a
 def nothing_to_ask(_handshake: Handshake) -> None:
     """The :data:`Prepare` where the hook is no coroutine function."""
 
+HUB: Final = Principal("(hub)", frozenset({ADMIN}))
+"""The owner of jobs and pipelines that the hub makes for itself."""
 
 ANONYMOUS: Final = Principal("anonymous", ROLES)
 """The principal of every peer of a loopback hub without a token: everything is allowed."""

@@ -197,7 +197,7 @@ class SessionLink(Session, SessionOwner, Writer):
         if entry is None or not self._table.detached(entry, entry.attachment, time.monotonic()):
             return False
         self._let_go()
-        self._waiting = self._detached.holding(self.connection.principal.name, self.overflow)
+        self._waiting = self._detached.holding(self.connection.principal.owner, self.overflow)
         self.connection.outbox.when_waiting(self._count)
         self._count()
         return self.entry is not None
@@ -330,7 +330,7 @@ class Resumption:
         connection = call.connection
         session_id = secrets.token_urlsafe(16)
         link = SessionLink(connection, self.table, self._detached)
-        link.entry = self.table.open(session_id, connection.principal.name, link, time.monotonic())
+        link.entry = self.table.open(session_id, connection.principal.owner, link, time.monotonic())
         self._sweep_later()
         self._answer(call, SessionOpened(session_id, False, 0, self._ttl_ms, refusal, *self._about))
         connection.session = link
@@ -339,7 +339,7 @@ class Resumption:
 
     def _resume(self, call: ClientCall, session_id: str, received: int) -> ResumeRefusal | None:
         newcomer = call.connection
-        entry = self.table.resume(session_id, newcomer.principal.name, time.monotonic())
+        entry = self.table.resume(session_id, newcomer.principal.owner, time.monotonic())
         if not isinstance(entry, SessionEntry):
             return entry
         link = entry.owner

@@ -18,7 +18,7 @@ from trunkline.hub.deadlines import TICK, DeadlineWheel
 from trunkline.hub.idempotency import IdempotencyKeys, KeyLimits
 from trunkline.hub.method_limits import DeclaredLimits
 from trunkline.hub.principal import not_granted
-from trunkline_protocol.calls import DEFAULT_TIMEOUT_MS, NO_DEADLINE, PRIORITIES, Call, CallBackend
+from trunkline_protocol.calls import DEFAULT_TIMEOUT_MS, NO_DEADLINE, PRIORITIES, Call, TenantBackend
 from trunkline_protocol.catalogue import CLIENT_PACK, MethodInfo
 from trunkline_protocol.codecs.jsonrpc import decode_metadata
 from trunkline_protocol.errors import ErrorCode, RpcError, draining_error, limit_error
@@ -55,7 +55,9 @@ def _require_right(call: Call) -> None:
 
 
 Recorder = Callable[[Call, str | None, float, int], None]
-"""Called with each finished call, its method (None where unknown), seconds, and error code (0 = success)."""
+"""Called with each finished call, the key of its method (None where unknown), seconds, and error code (0 = success).
+
+The key of a method is its name, but for those that clients of a tenant serve (:mod:`trunkline_protocol.tenants`)."""
 
 
 class CallTracer(Protocol):
@@ -73,7 +75,7 @@ class Router:
 
     def __init__(
         self,
-        backend: CallBackend,
+        backend: TenantBackend,
         record: Recorder,
         *,
         max_calls: int = defaults.MAX_CALLS,
@@ -150,10 +152,10 @@ class Router:
         if call.depth > MAX_DEPTH:
             words = f"{call.method} was refused: calls are nested deeper than {MAX_DEPTH}; does a method call itself?"
             raise RpcError(ErrorCode.WORKER_OVERLOADED, words)
-        info = call.info = self.backend.find(call.method)
+        info = call.info = self.backend.find_for(call)
         if info.limits is not None:
             self._limits.admit(call, info.limits, call.received)
-        if self._tripped and (breaker := self._tripped.get(call.method)) is not None:
+        if self._tripped and (breaker := self._tripped.get(info.name)) is not None:
             breaker.admit(call, call.received)
         metadata = NO_METADATA
         if call.metadata:
@@ -243,11 +245,14 @@ class Router:
         if not self.in_flight and self.draining:
             self._idle.set()
         # Peers can invent any number of unknown names: these must not become labels of metrics.
-        known = info is not None or call.method in self._hub_methods
+        if info is not None:
+            key: str | None = info.name
+        else:
+            key = call.method if call.method in self._hub_methods else None
         seconds = time.monotonic() - call.received
         if call.ran and seconds - call.ran > WAY_SECONDS:
             call.waited = seconds - call.ran  # in the queue, or in its executor behind others
-        self._record(call, call.method if known else None, seconds, code)
+        self._record(call, key, seconds, code)
 
     def calls(self) -> Iterator[Call]:
         """The calls in flight but those to the hub's own methods, in no particular order."""

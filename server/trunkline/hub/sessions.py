@@ -15,6 +15,7 @@ from typing import Final, Generic, Literal, Protocol, TypeVar
 from trunkline import defaults
 from trunkline_protocol.errors import limit_error
 from trunkline_protocol.session import ResumeRefusal
+from trunkline_protocol.tenants import name_in
 
 REMEMBERED: Final = 16_384
 """Ended sessions whose reason is kept."""
@@ -55,7 +56,7 @@ class SessionEntry(Generic[OwnerT]):
 
     Attributes:
         owner: as given to :meth:`SessionTable.open`.
-        principal: the name of the principal that opened the session, and the only one that can resume it.
+        principal: the key (``owner``) of the principal that opened the session, and the only one that can resume it.
         label: names the session in logs; a digest, for the id would let a reader resume it.
         attached: whether the session has a connection.
         attachment: counts the session's connections, to tell the present one from those before.
@@ -74,7 +75,7 @@ class SessionEntry(Generic[OwnerT]):
         self.expires_at = 0.0
 
     def __repr__(self) -> str:
-        return f"<session {self.label} of {self.principal}, {'attached' if self.attached else 'detached'}>"
+        return f"<session {self.label} of {name_in(self.principal)}, {'attached' if self.attached else 'detached'}>"
 
 
 def label_of(session_id: str) -> str:
@@ -114,7 +115,7 @@ class SessionTable(Generic[OwnerT]):
 
     Args:
         max_sessions: attached and detached ones together.
-        max_sessions_per_principal: those of one principal's name.
+        max_sessions_per_principal: those of one principal.
         ttl: seconds that a session outlives its connection.
 
     Both limits may be changed; sessions above a new one stay. ``now`` is always the same monotonic clock, in seconds.
@@ -168,6 +169,7 @@ class SessionTable(Generic[OwnerT]):
 
         Args:
             session_id: 128 random bits as text, never used before.
+            principal: the key of who opens it.
 
         Raises:
             RpcError: 2003; there are too many sessions, and this principal has no detached one.
@@ -267,7 +269,8 @@ class SessionTable(Generic[OwnerT]):
             return
         if mine >= self.max_sessions_per_principal:
             raise limit_error(
-                "max_sessions_per_principal", f"{principal} has {mine} sessions; close some, or continue without one"
+                "max_sessions_per_principal",
+                f"{name_in(principal)} has {mine} sessions; close some, or continue without one",
             )
         words = f"the hub has {len(self._entries)} sessions; continue without one, or try again later"
         raise limit_error("max_sessions", words)

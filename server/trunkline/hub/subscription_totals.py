@@ -7,6 +7,7 @@ from typing import Final
 
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.match_cost import FREE_TOKENS, MatchCost
+from trunkline_protocol.tenants import name_in
 from trunkline_protocol.topics import is_wildcard
 
 MATCH_STEPS: Final = 3_072
@@ -31,6 +32,8 @@ class SubscriptionTotals:
 
     Args:
         max_weight: limit of the sum of :func:`weight` over the subscriptions of one principal; may be changed.
+
+    Principals are named by their keys (``owner``).
     """
 
     def __init__(self, max_weight: int) -> None:
@@ -49,7 +52,7 @@ class SubscriptionTotals:
         if weighs + weight(pattern) > self.max_weight:
             raise limit_error(
                 "max_subscriptions_per_principal",
-                f"the subscriptions of {principal}, on all its connections, count {weighs}; unsubscribe some",
+                f"the subscriptions of {name_in(principal)}, on all its connections, count {weighs}; unsubscribe some",
                 retry_after_ms=None,
             )
 
@@ -71,7 +74,7 @@ class SubscriptionTotals:
             if own > MATCH_STEPS_PER_PRINCIPAL or all_of_them > MATCH_STEPS:
                 held.cost.remove(pattern)
                 self._cost.remove(pattern)
-                whose = principal if own > MATCH_STEPS_PER_PRINCIPAL else "all principals"
+                whose = name_in(principal) if own > MATCH_STEPS_PER_PRINCIPAL else "all principals"
                 raise _too_slow(pattern, whose)
         held.long[pattern] += 1
 

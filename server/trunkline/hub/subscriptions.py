@@ -197,7 +197,7 @@ class Subscriptions:
                 f"this connection has {len(connection.subscriptions)} subscriptions; use a pattern, or unsubscribe",
                 retry_after_ms=None,
             )
-        self.totals.require(connection.principal.name, pattern)
+        self.totals.require(connection.principal.owner, pattern)
 
     def _joined(
         self, call: Call, connection: Connection, topic: str, asked: Position | None, answer: Joined | RpcError
@@ -225,7 +225,7 @@ class Subscriptions:
     def _add(self, connection: Connection, pattern: str) -> None:
         if pattern in connection.subscriptions:
             return
-        principal = connection.principal.name
+        principal = connection.principal.owner
         self.totals.add(principal, pattern)
         connection.subscriptions[pattern] = principal
         self.count += 1
@@ -302,13 +302,13 @@ class Subscriptions:
         key = params.idempotency_key
         if key is not None and call.metadata:
             self._require_epoch(decode_metadata(call.metadata).idempotency_epoch, f"publish to {topic}")
-        name, tenant = ("", DEFAULT_TENANT) if caller is None else (caller.name, caller.tenant)
+        name, tenant, owner = ("", DEFAULT_TENANT, "") if caller is None else (caller.name, caller.tenant, caller.owner)
         space = self._spaces.of(tenant, topic)
-        own = None if key is None else PublishKey(key_in(tenant, name), key)
+        own = None if key is None else PublishKey(owner, key)
         if self._unsigned is not None and self._unsigned.reaches(topic):
             name = ""
         elif space.tenant != tenant:  # others must not take it for a principal of theirs that has the same name
-            name = key_in(tenant, name)
+            name = owner
         space.broker.publish(topic, data, own, done, name)
 
     # --- events ---

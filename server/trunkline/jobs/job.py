@@ -28,6 +28,7 @@ from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_messages import JobStatus, JobView
 from trunkline_protocol.messages import Priority
 from trunkline_protocol.principals import DEFAULT_TENANT
+from trunkline_protocol.tenants import key_in
 
 FINAL: Final[frozenset[JobStatus]] = frozenset({"succeeded", "failed", "cancelled"})
 STATUSES: Final[tuple[JobStatus, ...]] = ("queued", "running", "succeeded", "failed", "cancelled")
@@ -82,6 +83,11 @@ class Created(msgspec.Struct, frozen=True, kw_only=True, tag="created", tag_fiel
     metadata: dict[str, Any] = {}
     priority: Priority = "low"
     key: str | None = None
+
+    @property
+    def owner(self) -> str:
+        """The key of its principal: as :attr:`trunkline_protocol.calls.Caller.owner`."""
+        return key_in(self.tenant, self.principal)
 
 
 class Started(msgspec.Struct, frozen=True, tag="started", tag_field="event"):

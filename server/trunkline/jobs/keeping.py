@@ -24,6 +24,6 @@ def superfluous(over: Iterable[Job], kept: int, too_old: float) -> list[Job]:
     if len(young) > kept:
         held: dict[str, deque[Job]] = {}
         for job in young:
-            held.setdefault(job.created.principal, deque()).append(job)
+            held.setdefault(job.created.owner, deque()).append(job)
         gone.extend(max(held.values(), key=len).popleft() for _ in range(len(young) - kept))
     return gone

@@ -24,7 +24,7 @@ class JobQueue:
 
     def push(self, job: Job) -> None:
         """Queue a job."""
-        bisect.insort(self._waiting.setdefault(job.created.principal, []), job, key=_rank)
+        bisect.insort(self._waiting.setdefault(job.created.owner, []), job, key=_rank)
 
     def peek(self) -> Job | None:
         """The next job, which stays queued; None where none waits."""
@@ -44,10 +44,10 @@ class JobQueue:
 
     def remove(self, job: Job) -> bool:
         """Remove a job. Returns False if it does not wait here."""
-        jobs = self._waiting.get(job.created.principal, [])
+        jobs = self._waiting.get(job.created.owner, [])
         if job not in jobs:
             return False
         jobs.remove(job)
         if not jobs:
-            del self._waiting[job.created.principal]
+            del self._waiting[job.created.owner]
         return True

@@ -168,7 +168,7 @@ class Jobs:
         self._jobs[job.id] = job
         self._number = max(self._number, job.created.number)
         if job.created.key is not None:
-            self._keys[job.created.principal, job.created.key] = job
+            self._keys[job.created.owner, job.created.key] = job
 
     def _forget_old(self) -> None:
         gone = superfluous(self._over, self._limits.kept, now_ms() - 1000 * self._limits.kept_seconds)
@@ -179,7 +179,7 @@ class Jobs:
         for job in gone:
             del self._jobs[job.id]
             if job.created.key is not None:
-                del self._keys[job.created.principal, job.created.key]
+                del self._keys[job.created.owner, job.created.key]
         self._disk.soon(self._store.forget, [job.id for job in gone])
 
     # --- what can be a job ---
@@ -216,7 +216,7 @@ class Jobs:
         await self._open()
         if new.key is None:
             return self._view(await self._make(who, new))
-        key = (who.name, new.key)
+        key = (who.owner, new.key)
         job = self._keys.get(key)
         if job is None:
             task = self._new.get(key)
@@ -263,7 +263,7 @@ class Jobs:
             words = f"params have {len(new.params)} bytes; those of a job may have {limits.bytes}: pass references"
             raise limit_error("job_bytes", f"jobs.create: {words}", code=ErrorCode.INVALID_PARAMS, retry_after_ms=None)
         waiting = [job.created for job in self._jobs.values() if not job.is_over]
-        own = sum(created.principal == who.name for created in waiting)
+        own = sum(created.owner == who.owner for created in waiting)
         if len(waiting) >= limits.waiting:
             raise limit_error("jobs_waiting", f"{len(waiting)} jobs are waiting already; try again later")
         if own >= limits.waiting_per_principal:
@@ -360,7 +360,7 @@ class Jobs:
 
 
 def _may_see(who: Caller, job: Job) -> bool:
-    return job.created.principal == who.name or who.has_role(ADMIN)
+    return job.created.owner == who.owner or who.has_role(ADMIN)
 
 
 def _no_job(method: str, why: str) -> RpcError:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from typing_extensions import override
 
-from trunkline.observe.metrics import BUCKETS, CallStats, Histogram, error_name
+from trunkline.observe.metrics import BUCKETS, CallStats, Histogram, MethodStats, error_name
+from trunkline_protocol.tenants import BETWEEN, tenant_and_name
+
+METHOD: Final = "method"
+"""The label whose values are keys of methods, until the page is rendered."""
 
 _FAMILIES: Final = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily}
 
@@ -26,6 +32,27 @@ class Reading(NamedTuple):
     kind: Literal["gauge", "counter"]
     values: Mapping[str, float]
     label: str | None = None
+
+
+class Sight(Protocol):
+    """What somebody may be told of methods, by their keys."""
+
+    def reaches(self, key: str) -> bool:
+        """Whether it may be told of the method of a key."""
+
+    def counts(self, methods: Mapping[str, MethodStats]) -> Mapping[str, MethodStats]:
+        """The counts that it may see, by key."""
+
+
+class _Collected(Collector):
+    """What a function collects."""
+
+    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
+        self._collect = collect
+
+    @override
+    def collect(self) -> Iterable[Metric]:
+        return self._collect()
 
 
 class MetricsPage:
@@ -46,28 +73,28 @@ class MetricsPage:
         self._stats = stats
         self._figures = figures
         self._readings = readings
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)  # a collector by shape
 
-    def render(self) -> bytes:
-        """The page, in Prometheus' text format."""
-        return generate_latest(self._registry)
+    def render(self, sight: Sight) -> bytes:
+        """The page for somebody, in Prometheus' text format."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Collected(lambda: self._collect(sight)))
+        return generate_latest(registry)
 
-    def collect(self) -> Iterable[Metric]:
-        """All metrics; called by the registry at each scrape."""
-        yield from self._call_metrics()
+    def _collect(self, sight: Sight) -> Iterable[Metric]:
+        yield from map(_with_tenants, self._call_metrics(sight))
         for reading in self._readings():
             family = _FAMILIES[reading.kind](
                 reading.name, reading.help, labels=[reading.label] if reading.label else []
             )
             for value, number in reading.values.items():
-                family.add_metric([value] if reading.label else [], number)
-            yield family
+                if reading.label != METHOD or sight.reaches(value):
+                    family.add_metric([value] if reading.label else [], number)
+            yield _with_tenants(family) if reading.label == METHOD else family
         yield from self._figures()
 
-    def _call_metrics(self) -> Iterable[Metric]:
-        methods = self._stats.methods
-        calls = CounterMetricFamily("trunkline_calls", "Finished calls", labels=["method", "outcome"])
+    def _call_metrics(self, sight: Sight) -> Iterable[Metric]:
+        methods = sight.counts(self._stats.methods)
+        calls = CounterMetricFamily("trunkline_calls", "Finished calls", labels=[METHOD, "outcome"])
         for name, stats in methods.items():
             calls.add_metric([name, "ok"], stats.ok)
             for code, number in stats.errors.items():
@@ -88,8 +115,8 @@ class MetricsPage:
             "Time that calls ran in an executor",
             {name: stats.run for name, stats in methods.items()},
         )
-        received = CounterMetricFamily("trunkline_call_params_bytes", "Bytes of params of calls", labels=["method"])
-        sent = CounterMetricFamily("trunkline_call_result_bytes", "Bytes of results and chunks", labels=["method"])
+        received = CounterMetricFamily("trunkline_call_params_bytes", "Bytes of params of calls", labels=[METHOD])
+        sent = CounterMetricFamily("trunkline_call_result_bytes", "Bytes of results and chunks", labels=[METHOD])
         for name, stats in methods.items():
             received.add_metric([name], stats.bytes_in)
             sent.add_metric([name], stats.bytes_out)
@@ -97,8 +124,17 @@ class MetricsPage:
         yield sent
 
 
+def _with_tenants(family: Metric) -> Metric:
+    """A family with the names of methods in place of their keys; those of other tenants have the label ``tenant``."""
+    for place, sample in enumerate(family.samples):
+        if BETWEEN in (key := sample.labels[METHOD]):
+            tenant, name = tenant_and_name(key)
+            family.samples[place] = sample._replace(labels={**sample.labels, METHOD: name, "tenant": tenant})
+    return family
+
+
 def _histogram(name: str, words: str, by_method: Mapping[str, Histogram]) -> HistogramMetricFamily:
-    family = HistogramMetricFamily(name, words, labels=["method"])
+    family = HistogramMetricFamily(name, words, labels=[METHOD])
     for method, histogram in by_method.items():
         if not histogram.count:
             continue  # the hub's own methods wait for nobody

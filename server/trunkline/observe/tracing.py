@@ -91,33 +91,34 @@ class Tracer:
         """Export the spans of a call that has ended.
 
         Args:
-            method: None where nobody serves it.
+            method: its key; None where nobody serves it.
             seconds: from receipt to outcome.
             code: 0 for success.
         """
         trace = call.trace
         if trace is None or not trace.sampled:
             return
+        name = OTHER if method is None else call.method
         end = time.time_ns()
         start = end - int(seconds * 1e9)
         status, outcome = _outcome(code)
         attributes = {
             "rpc.system.name": "jsonrpc",
             "jsonrpc.protocol.version": "2.0",
-            "rpc.method": method or OTHER,
+            "rpc.method": name,
             "trunkline.depth": call.depth,
             **({} if method else {"rpc.method_original": call.method[:MAX_ORIGINAL_CHARS]}),
             **_origin(call),
             **outcome,
         }
-        self._export(call, method or OTHER, trace, start, end, attributes, SpanKind.SERVER, status)
+        self._export(call, name, trace, start, end, attributes, SpanKind.SERVER, status)
         begun = start + int(call.waited * 1e9)
         if call.waited:
             queue = trace.child(self._bits(SPAN_ID_BITS))
-            self._export(call, "queue", queue, start, min(begun, end), {"rpc.method": method or OTHER})
-        name = getattr(call.executor, "name", None)
-        if name is not None:
-            self._export_execution(call, name, begun, end, status, outcome)
+            self._export(call, "queue", queue, start, min(begun, end), {"rpc.method": name})
+        executor = getattr(call.executor, "name", None)
+        if executor is not None:
+            self._export_execution(call, executor, begun, end, status, outcome)
 
     def _export_execution(
         self, call: Call, name: str, begun: int, end: int, status: Status, outcome: Mapping[str, str]

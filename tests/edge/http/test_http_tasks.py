@@ -272,7 +272,7 @@ def info(name: str, http: str | None = None) -> MethodInfo:
 
 
 def paths(*infos: MethodInfo) -> TaskPaths:
-    def known(name: str) -> object:
+    def known(name: str, _tenant: str) -> object:
         if name == "hub.own":
             return True
         raise RpcError(ErrorCode.METHOD_NOT_FOUND, name)
@@ -285,13 +285,13 @@ def paths(*infos: MethodInfo) -> TaskPaths:
 )
 def test_what_a_path_stands_for(path: str, name: str) -> None:
     served = paths(info("a.b"), info("c.d", "ml/x"), info("odd", "c.d/e"), info("one"))
-    assert served.method_at(path) == name
+    assert served.method_at(path, "default") == name
 
 
 @pytest.mark.parametrize("path", ["c/d", "a.b", "", "/", "a", "a/b/", "hub.own"])
 def test_what_a_path_does_not_stand_for(path: str) -> None:
     with pytest.raises(RpcError) as refused:
-        paths(info("a.b"), info("c.d", "ml/x")).method_at(path)
+        paths(info("a.b"), info("c.d", "ml/x")).method_at(path, "default")
     assert refused.value.code == ErrorCode.METHOD_NOT_FOUND
 
 

@@ -7,6 +7,7 @@ export type CallInFlight = {
   method: string;
   id: number | string | null;
   principal: string | null;
+  tenant: string | null;
   connection: number | null;
   state: "queued" | "running";
   executor: string | null;
@@ -108,6 +109,7 @@ export type DetailedHealth = {
 export type EndedCall = {
   method: string;
   principal: string | null;
+  tenant: string | null;
   connection: number | null;
   id: number | string | null;
   request_id: string | null;
@@ -265,6 +267,10 @@ export type MethodHealth = {
   failed?: number;
   failed_per_second?: number;
   last_error?: LastError | null;
+  /**
+   * whose clients serve it
+   */
+  tenant?: string;
 };
 
 export type MethodMetrics = {
@@ -295,6 +301,7 @@ export type Metrics = {
   active_requests: number;
   waiting_requests: number;
   methods: Record<string, MethodMetrics>;
+  tenants: Record<string, Record<string, MethodMetrics>>;
   workers: Record<string, WorkerMetrics>;
   series?: MetricsSample[];
 };
@@ -335,6 +342,7 @@ export type RunningCall = {
   method: string;
   id: number | string | null;
   principal: string | null;
+  tenant: string | null;
   connection: number | null;
   state: "queued" | "running";
   executor: string | null;

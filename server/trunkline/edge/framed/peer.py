@@ -79,7 +79,7 @@ class FramedPeer(FramedStream, FrameSink, Listener):
         super().buffer_updated(nbytes)
         kept = self._framing.kept + self._dialect.kept
         if self._part is None and kept >= STEP and not self.is_over:
-            self._part = self._door.context.partial.holding(self.principal.name, self._evict_part)
+            self._part = self._door.context.partial.holding(self.principal.owner, self._evict_part)
         if self._part is not None and not self._part.update(kept):
             self._evict_part()
 

@@ -59,8 +59,8 @@ class Pages:
     health: Callable[[], Health]
     detailed: Callable[[Principal], Awaitable[DetailedServices]]
     ready: Callable[[], list[str]]
-    metrics: Callable[[], bytes]
-    documents: Mapping[str, Callable[[], bytes]]
+    metrics: Callable[[Principal], bytes]
+    documents: Mapping[str, Callable[[Principal], bytes]]
 
 
 def http_app(
@@ -95,8 +95,9 @@ def http_app(
     async def get_detailed(request: Request) -> Response:
         return _reported(await pages.detailed(request.state.principal))
 
-    async def get_metrics(_request: Request) -> Response:
-        return Response(pages.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    async def get_metrics(request: Request) -> Response:
+        page = pages.metrics(request.state.principal)
+        return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     built = dashboard_pages()
     app = Starlette(

@@ -81,7 +81,7 @@ async def read_parts(
         raise _too_large(limit)
     await _hand_over(body, piece, take)
     if message["more_body"]:
-        with _Part(context.partial, principal.name) as part:
+        with _Part(context.partial, principal.owner) as part:
             await _read_on(len(body), receive, limit, part, take, piece)
 
 

@@ -8,14 +8,20 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import Response
 
+from trunkline.hub.principal import Principal
+
 NOT_MODIFIED = 304
 
 
-def document(describe: Callable[[], bytes]) -> Callable[[Request], Awaitable[Response]]:
-    """An endpoint for a JSON document that changes seldom: it responds 304 where the client's ETag is current."""
+def document(describe: Callable[[Principal], bytes]) -> Callable[[Request], Awaitable[Response]]:
+    """An endpoint for a JSON document that changes seldom: it responds 304 where the client's ETag is current.
+
+    Args:
+        describe: makes the document for a principal.
+    """
 
     async def endpoint(request: Request) -> Response:
-        body = describe()
+        body = describe(request.state.principal)
         tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
         # Methods may change when an executor restarts: the document may be cached, but has to be revalidated.
         headers = {"ETag": tag, "Cache-Control": "private, no-cache"}

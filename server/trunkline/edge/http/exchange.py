@@ -112,7 +112,7 @@ class _OneAnswer:
         if self._router.answers(method):
             return None
         try:
-            info = self._router.backend.find(method)
+            info = self._router.backend.find_for(call)
             window = decode_metadata(call.metadata).window if b'"window"' in call.metadata else None
         except RpcError:
             return None  # the router answers with the same error

@@ -58,7 +58,7 @@ class McpDoor:
         self,
         context: EdgeContext,
         services: ExchangeServices,
-        methods: Callable[[], Iterable[MethodInfo]],
+        methods: Callable[[str], Iterable[MethodInfo]],
         version: str,
     ) -> None:
         self._context = context
@@ -92,7 +92,7 @@ class McpDoor:
         await manager.handle_request(scope, receive, send)
 
     def _require_session(self, manager: StreamableHTTPSessionManager, principal: Principal, scope: Scope) -> None:
-        own = _client_id(principal)
+        own = principal.owner
         open_now = sum(owner["client_id"] == own for owner in manager._session_owners.values())
         try:
             self._context.services.shares.require_mcp_session(principal, open_now)
@@ -154,7 +154,8 @@ class McpDoor:
         from trunkline.edge.http.mcp_tools import tool
 
         principal = _principal(context)
-        known = {info.name: info for info in self._methods() if info.input is None and principal.may_call(info.name)}
+        methods = self._methods(principal.tenant)
+        known = {info.name: info for info in methods if info.input is None and principal.may_call(info.name)}
         return mcp_types.ListToolsResult(tools=[tool(info) for _, info in sorted(known.items())])
 
     async def _call_tool(
@@ -207,8 +208,6 @@ def _owner(principal: Principal) -> object:
     from mcp.server.auth.provider import AccessToken
 
     # The token stays empty: the package compares the client's id only, and should not hold a secret.
-    return AuthenticatedUser(AccessToken(token="", client_id=_client_id(principal), scopes=[]))
+    return AuthenticatedUser(AccessToken(token="", client_id=principal.owner, scopes=[]))
 
 
-def _client_id(principal: Principal) -> str:
-    return f"{principal.tenant}\n{principal.name}"  # tenants have printable names

@@ -30,8 +30,8 @@ def call_doors(
     """
     services = exchange_services(context.services, credentials)
 
-    def known(name: str) -> object:
-        return router.answers(name) or router.backend.find(name)
+    def known(name: str, tenant: str) -> object:
+        return router.answers(name) or router.backend.find_in(tenant, name)
 
     return {
         event_source.PATH: EventSourceEndpoint(context, context.services),

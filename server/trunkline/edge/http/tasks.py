@@ -34,6 +34,7 @@ from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.form_fields import OCTETS
+from trunkline_protocol.messages import ActAs
 
 PREFIX: Final = "/api/v1/"
 PROBLEM: Final = "application/problem+json"
@@ -140,18 +141,20 @@ class TaskPaths:
 
     Args:
         methods: the methods that executors serve now, by name.
-        known: checks that the hub, a client or an executor serves a method; raises :class:`RpcError` if not.
+        known: checks that the hub, a client or an executor serves a method to a tenant; raises :class:`RpcError` if
+            not.
     """
 
-    def __init__(self, methods: Callable[[], Mapping[str, MethodInfo]], known: Callable[[str], object]) -> None:
+    def __init__(self, methods: Callable[[], Mapping[str, MethodInfo]], known: Callable[[str, str], object]) -> None:
         self._methods = methods
         self._known = known
 
-    def method_at(self, path: str) -> str:
+    def method_at(self, path: str, tenant: str) -> str:
         """The name of the method at a path.
 
         Args:
             path: without :data:`PREFIX`.
+            tenant: of who asks.
 
         Raises:
             RpcError: -32601, or 1001 while no executor is ready and the method may still appear.
@@ -167,12 +170,12 @@ class TaskPaths:
             raise RpcError(
                 ErrorCode.METHOD_NOT_FOUND, f"no method at {PREFIX}{path:.200}; /openapi.json lists the paths"
             )
-        self._known(name)
+        self._known(name, tenant)
         return name
 
-    def info_of(self, method: str) -> MethodInfo | None:
-        """The catalogue entry of a method; None where the hub answers it itself."""
-        found = self._methods().get(method) or self._known(method)
+    def info_of(self, method: str, tenant: str) -> MethodInfo | None:
+        """The catalogue entry of a method, as a tenant has it; None where the hub answers it itself."""
+        found = self._methods().get(method) or self._known(method, tenant)
         return found if isinstance(found, MethodInfo) else None
 
 
@@ -197,12 +200,13 @@ class TaskEndpoint:
         try:
             principal = await admit(self._context, scope, headers)
             metadata = metadata_of(headers, echoed) | {"request_id": request_id_of(scope)}
-            method = self._method_at(scope["path"].removeprefix(PREFIX))
+            tenant = self._tenant(principal, metadata)
+            method = self._method_at(scope["path"].removeprefix(PREFIX), tenant)
             require_method(scope, "POST")
             takes_events = accepts(headers, EVENT_STREAM)
             if takes_events:
                 metadata["progress_token"] = 0
-            upload = upload_of(headers, self._paths.info_of(method))
+            upload = upload_of(headers, self._paths.info_of(method, tenant))
             services = self._services.of(takes_events)
             with HttpExchange(self._context, services, principal, scope, takes_events) as exchange:
                 # Before an upload: what a method takes, and a large body, are for those who may call it.
@@ -220,9 +224,18 @@ class TaskEndpoint:
         except Refused as refused:
             await send_answer(send, problem(refused.error, refused.headers | echoed, refused.status))
 
-    def _method_at(self, path: str) -> str:
+    def _tenant(self, principal: Principal, metadata: Mapping[str, Any]) -> str:
+        """The tenant of the principal that the call is made as."""
+        if "act_as" not in metadata:
+            return principal.tenant
         try:
-            return self._paths.method_at(path)
+            return self._context.services.act_as(principal, msgspec.convert(metadata["act_as"], ActAs)).tenant
+        except (msgspec.ValidationError, RpcError):
+            return principal.tenant  # the call is refused for it
+
+    def _method_at(self, path: str, tenant: str) -> str:
+        try:
+            return self._paths.method_at(path, tenant)
         except RpcError as error:
             raise Refused(error) from error
 

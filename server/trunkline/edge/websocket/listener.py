@@ -159,7 +159,7 @@ class WebSocketListener(WSListener):
         if self._part is None:
             if size < STEP:
                 return
-            self._part = self._context.partial.holding(self.principal.name, self._evict_part)
+            self._part = self._context.partial.holding(self.principal.owner, self._evict_part)
         if not self._part.update(size):
             raise FrameRefused(TRY_AGAIN_LATER, TOO_MUCH_IN_PART)
 

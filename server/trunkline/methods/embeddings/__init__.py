@@ -120,7 +120,8 @@ class EmbeddingMethods:
             )
         texts = [input] if isinstance(input, str) else input
         _check_input(texts)
-        found = await embeddings.embed(texts, ctx.deadline, ctx.metadata.get("priority", "normal"))
+        priority = ctx.metadata.get("priority", "normal")
+        found = await embeddings.embed(texts, ctx.deadline, priority, ctx.principal.tenant)
         as_json = _base64 if encoding_format == "base64" else _numbers
         if len(found) <= ENCODED_ON_LOOP:
             vectors = as_json(found)
