@@ -201,7 +201,6 @@ class CallInFlight(msgspec.Struct):
     chunks: int
     depth: int
     trace_id: str | None
-    tenant: str | None = None
 
 
 class CallList(msgspec.Struct):
@@ -395,7 +394,6 @@ class EndedCall(msgspec.Struct):
     bytes_in: int
     bytes_out: int
     finished_at: int
-    tenant: str | None = None
 
 
 class RequestsReport(msgspec.Struct):

@@ -19,6 +19,7 @@ from trunkline.control import probes
 from trunkline.control.health import HealthWatch
 from trunkline.control.probes import Probes
 from trunkline.control.services import detailed_services
+from trunkline.hub.principal import Principal
 from trunkline.setting_names import SettingsError
 
 
@@ -123,7 +124,7 @@ async def test_health_names_what_is_down_and_is_unready_where_it_is_required() -
         health = HealthWatch(empty_view(), probes=watched)
         assert (health.check().ready, health.missing()) == (ready, causes), "before the first probe"
         await watched.probe()
-        said = await detailed_services(health, with_messages=False)
+        said = await detailed_services(health, Principal("reader"))
         assert (said.status, said.ready, said.services["cache"].status) == ("degraded", ready, "unhealthy")
         assert said.causes[0].startswith("the service cache is down: ")
         assert health.missing() == ([] if ready else ["the service cache is down"])

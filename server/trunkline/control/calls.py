@@ -77,7 +77,6 @@ def described(call: Call, now: float) -> CallInFlight:
         chunks=call.chunks,
         depth=call.depth,
         trace_id=trace_id(call),
-        tenant=tenant_of(call),
     )
 
 

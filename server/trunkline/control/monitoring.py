@@ -373,7 +373,6 @@ def _request(call: Call, seconds: float, code: int, failure: int | None) -> Ende
         bytes_in=len(call.params),
         bytes_out=call.bytes_out,
         finished_at=int(time.time() * 1000),
-        tenant=tenant_of(call),
     )
 
 

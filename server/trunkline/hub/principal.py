@@ -265,6 +265,7 @@ None where there is nothing to wait for. It raises nothing: whatever is wrong, a
 def nothing_to_ask(_handshake: Handshake) -> None:
     """The :data:`Prepare` where the hook is no coroutine function."""
 
+
 HUB: Final = Principal("(hub)", frozenset({ADMIN}))
 """The owner of jobs and pipelines that the hub makes for itself."""
 

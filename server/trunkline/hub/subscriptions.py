@@ -37,7 +37,6 @@ from trunkline_protocol.hub_messages import (
 )
 from trunkline_protocol.hub_methods import PUBLISH, SUBSCRIBE, UNSUBSCRIBE
 from trunkline_protocol.principals import DEFAULT_TENANT
-from trunkline_protocol.tenants import key_in
 from trunkline_protocol.topics import (
     PatternSet,
     covers,
