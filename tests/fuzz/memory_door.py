@@ -136,8 +136,9 @@ def memory_door(max_message_bytes: int) -> Any:
         ping_interval=25.0,
         ping_timeout=20.0,
     )
+    context.access.may_wait = False
     door = MagicMock(context=context)
-    door.accept = lambda _request, peer: WSUpgradeResponseWithListener(
+    door.accept = lambda _request, peer, *_of_whom: WSUpgradeResponseWithListener(
         WSUpgradeResponse.create_101_response(), websocket.WebSocketListener(context, ANONYMOUS, peer)
     )
     return door
