@@ -209,5 +209,3 @@ def _owner(principal: Principal) -> object:
 
     # The token stays empty: the package compares the client's id only, and should not hold a secret.
     return AuthenticatedUser(AccessToken(token="", client_id=principal.owner, scopes=[]))
-
-
