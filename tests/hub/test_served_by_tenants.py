@@ -103,6 +103,8 @@ async def test_documents_show_the_methods_of_the_own_tenant(hub: Hub) -> None:
             await hub.callees[tenant].serve(summary=f"What {tenant} asks", params=schema)
         await hub.callees["acme"].serve("orders.secret")
         for tenant in ("acme", "bolt", "default"):
+            tools = {info.name for info in hub.mock._running().parts.served(tenant)}
+            assert (NAME in tools, "orders.secret" in tools) == (tenant != "default", tenant == "acme")
             told = {each["name"]: each for each in (await hub.callers[tenant].result("rpc.discover"))["methods"]}
             assert ("orders.secret" in told) is (tenant == "acme")
             summary = told[NAME]["summary"] if NAME in told else None

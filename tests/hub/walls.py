@@ -7,11 +7,14 @@ own ann is told of it is the same before and behind.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+
+import pytest
 
 from tests.hub.tenants import as_one_of, fetched
 from tests.support.peer import Peer
@@ -22,6 +25,9 @@ Names = Mapping[str, str]
 
 SECRET: Final = "what acme alone knows"
 """Is in everything that acme makes."""
+
+WITH_INPUT: Final = frozenset({"collections.import"})
+"""Methods that take a stream of input."""
 
 VARYING: Final = frozenset(
     {
@@ -51,21 +57,26 @@ class Trial:
         params: made of the names of what was made, or would be.
         compared: whether the outcomes have to be the same; not of figures that count every call.
         pending: why it fails for now; empty where it may not.
+        door: the only one that it can be made at; None for every one.
     """
 
     params: Callable[[Names], dict[str, Any]]
     compared: bool = True
     pending: str = ""
+    door: str | None = None
 
 
-Trials = Mapping[str, Trial | str]
+Trials = Mapping[str, Trial | tuple[Trial, ...] | str]
 """By method: how it is tried, or why there is nothing to try: what it keeps, or names, is no tenant's."""
 
 
 async def over_websocket(mock: MockHub, method: str, params: dict[str, Any]) -> Any:
-    """The reply that ann of bolt gets, with the chunks before it."""
+    """The reply that ann of bolt gets, with the chunks before it. Where the method takes input, that ends at once."""
     async with as_one_of(mock, "bolt") as bolt:
-        reply = await bolt.call(method, params)
+        request = await bolt.request(method, params)
+        if method in WITH_INPUT:
+            await bolt.notify("stream.push", {"request_id": request, "index": 0, "is_final": True})
+        reply = await bolt.reply(request)
         return [*bolt.others, reply]
 
 
@@ -79,6 +90,19 @@ DOORS: Final[dict[str, Callable[[MockHub, str, dict[str, Any]], Awaitable[Any]]]
     "websocket": over_websocket,
     "http": over_http,
 }
+
+
+def tried(trials: Trials) -> list[Any]:
+    """Each trial at each door, as a parameter of pytest: method, trial, door."""
+    found = []
+    for method, row in trials.items():
+        each = () if isinstance(row, str) else row if isinstance(row, tuple) else (row,)
+        for (number, trial), door in itertools.product(enumerate(each, 1), DOORS):
+            if trial.door in (None, door):
+                marks = [pytest.mark.xfail(reason=trial.pending, strict=True)] if trial.pending else []
+                which = f"-{number}" if len(each) > 1 else ""
+                found.append(pytest.param(method, trial, door, marks=marks, id=f"{method}{which}-{door}"))
+    return found
 
 
 async def require_apart(

@@ -141,8 +141,7 @@ class TaskPaths:
 
     Args:
         methods: the methods that executors serve now, by name.
-        known: checks that the hub, a client or an executor serves a method to a tenant; raises :class:`RpcError` if
-            not.
+        known: checks that the hub, a client or an executor serves a tenant a method; raises :class:`RpcError` if not.
     """
 
     def __init__(self, methods: Callable[[], Mapping[str, MethodInfo]], known: Callable[[str, str], object]) -> None:

@@ -85,15 +85,14 @@ class EmbeddingService:
     ) -> list[Embedding]:
         """Embed texts, in their order. A text that is given twice, or by two calls at a time, is computed once.
 
-        Args:
-            tenant: whose the texts are. What another one has had embedded takes as long as what nobody has.
+        What another tenant has had embedded takes as long as what nobody has.
 
         Raises:
             RpcError: 3003, the model makes vectors that are not finite; 1002, the deadline passed before it began.
         """
         found: list[Embedding | EmbeddingJob] = []
         new: list[EmbeddingJob] = []
-        salt = _salt(tenant)
+        salt = b"" if tenant == DEFAULT_TENANT else _key(tenant, b"")
         for text in texts:
             asked, is_new = self.cache.get(_key(text, salt), Text(text), deadline)
             found.append(asked)
@@ -144,10 +143,6 @@ class EmbeddingService:
             Embedding(vectors[row].tobytes(), text.count) if finite[row] else _not_finite(self.model.name)
             for row, text in enumerate(texts)
         ]
-
-
-def _salt(tenant: str) -> bytes:
-    return b"" if tenant == DEFAULT_TENANT else hashlib.blake2b(tenant.encode(), digest_size=16).digest()
 
 
 def _key(text: str, salt: bytes) -> bytes:
