@@ -200,6 +200,11 @@ def encode_result(join_ref: Ref, ref: Ref, topic: str, result: bytes) -> Frame:
         header = None if data is None else _reply_header(join_ref, ref, topic)
         if data is not None and header is not None:
             return Frame(header + data, binary=True)
+    return encode_text_result(join_ref, ref, topic, result)
+
+
+def encode_text_result(join_ref: Ref, ref: Ref, topic: str, result: bytes) -> Frame:
+    """An ``ok`` reply as text, whatever the result is."""
     return encode_reply(join_ref, ref, topic, "ok", result)
 
 

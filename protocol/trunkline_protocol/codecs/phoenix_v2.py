@@ -123,10 +123,12 @@ class PhoenixDialect(Dialect):
     Args:
         events: shared by all sockets.
         max_channels: how many may be joined at once.
+        takes_binary: whether the peer's transport can carry binary frames to it.
     """
 
-    def __init__(self, events: EventCache, max_channels: int) -> None:
+    def __init__(self, events: EventCache, max_channels: int, *, takes_binary: bool = True) -> None:
         self._events = events
+        self._encode_result = frames.encode_result if takes_binary else frames.encode_text_result
         self._max_channels = max_channels
         self._channels: dict[str, _Channel] = {}
         self._pending: dict[int, _Pending] = {}
@@ -367,7 +369,7 @@ class PhoenixDialect(Dialect):
             channel.joined = True
             channel.reader.start(position.epoch, position.offset, recovered=position.recovered)
             self._readers.add(channel.reader)
-        return [frames.encode_result(channel.join_ref, ref, channel.topic, result)]
+        return [self._encode_result(channel.join_ref, ref, channel.topic, result)]
 
     def _unsubscribed(self, number: int, *, succeeded: bool) -> None:
         name = self._unsubscribing.pop(number, None)

@@ -19,7 +19,8 @@ from trunkline.edge.http.protocol import BoundedHttpProtocol
 from trunkline.edge.http.request_head import RequestHeads
 from trunkline.edge.http.routes import call_doors
 from trunkline.edge.http.server import HttpServer
-from trunkline.edge.websocket import phoenix
+from trunkline.edge.phoenix import endpoint as phoenix
+from trunkline.edge.phoenix import long_poll
 from trunkline.edge.websocket.door import WebSocketDoor
 from trunkline.edge.websocket.endpoints import endpoints
 from trunkline.edge.websocket.upgrade import UpgradeProtocol
@@ -48,17 +49,18 @@ def http_server(parts: HubParts) -> tuple[HttpServer, McpDoor]:
     doors = call_doors(parts.context, parts.router, parts.authentication, lambda: parts.pool.methods)
     services = exchange_services(parts.context.services, parts.authentication)
     doors[mcp.PATH] = mcp_door = McpDoor(parts.context, services, parts.served, __version__)
+    channels = phoenix.PhoenixEndpoint(parts.settings.max_channels)
+    doors[long_poll.PATH] = long_poll.LongPollEndpoint(parts.context, channels)
     app = http_app(parts.context.access, pages, doors, parts.settings.allowed_origins, parts.refused)
-    return HttpServer(_configuration(parts, app)), mcp_door
+    return HttpServer(_configuration(parts, app, channels)), mcp_door
 
 
-def _configuration(parts: HubParts, app: ASGIApp) -> uvicorn.Config:
+def _configuration(parts: HubParts, app: ASGIApp, channels: phoenix.PhoenixEndpoint) -> uvicorn.Config:
     settings = parts.settings
     heads = RequestHeads(
         settings.trusted_proxies, is_open=parts.credentials.is_open, refused=parts.refused, shares=parts.shares
     )
-    phoenix_endpoint = phoenix.PhoenixEndpoint(settings.max_channels)
-    websocket = WebSocketDoor(parts.context, endpoints() | {phoenix.PATH: phoenix_endpoint})
+    websocket = WebSocketDoor(parts.context, endpoints() | {phoenix.PATH: channels})
     return uvicorn.Config(
         app,
         ws=functools.partial(UpgradeProtocol, websocket, heads),  # type: ignore[arg-type]  # a factory serves, too

@@ -22,7 +22,7 @@ from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import peer
 from tests.support.timing import PATIENCE, until
-from trunkline.edge.websocket.phoenix import BEARER, PATH, PhoenixEndpoint
+from trunkline.edge.phoenix.endpoint import BEARER, PATH, PhoenixEndpoint
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 URL = PATH + "?vsn=2.0.0"

@@ -1,4 +1,4 @@
-"""The WebSocket endpoint for clients of Phoenix Channels V2: ``/socket/websocket?vsn=2.0.0``."""
+"""Clients of Phoenix Channels V2: the WebSocket endpoint ``/socket/websocket?vsn=2.0.0``, and what polling shares."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ SUBPROTOCOL: Final = "phoenix"
 BEARER: Final = "base64url.bearer.phx."
 """The prefix of phoenix.js' ``authToken``, which is in the standard alphabet of base64 despite the name."""
 
+AUTH_HEADER: Final = "X-Phoenix-AuthToken"
+"""Where phoenix.js puts its ``authToken`` as it polls."""
+
 _VERSION: Final = re.compile(r"2\.0\.\d{1,3}")
 
 
@@ -38,18 +41,32 @@ class PhoenixEndpoint(Endpoint):
     @override
     def token(self, headers: Mapping[str, str], params: Mapping[str, str]) -> str | None:
         # From Authorization, phoenix.js' authToken, or the parameter token.
-        return find_token(headers) or _auth_token(headers) or params.get("token") or None
+        named = _auth_token(headers) or headers.get(AUTH_HEADER.lower())
+        return find_token(headers) or named or params.get("token") or None
 
     @override
     def negotiate(self, headers: Mapping[str, str], params: Mapping[str, str]) -> Negotiated:
-        version = params.get("vsn")
-        if version is None or _VERSION.fullmatch(version) is None:
-            said = "no vsn, which means 1.0.0" if version is None else f"vsn={version:.20}"
-            raise RpcError(
-                ErrorCode.INVALID_REQUEST, f"this hub speaks Phoenix Channels 2.0.0, the client {said}; add vsn=2.0.0"
-            )
+        require_version(params)
         offered = SUBPROTOCOL in offered_subprotocols(headers)
-        return Negotiated(SUBPROTOCOL if offered else None, PhoenixDialect(self._events, self._max_channels), "phoenix")
+        return Negotiated(SUBPROTOCOL if offered else None, self.dialect(), "phoenix")
+
+    def dialect(self, *, takes_binary: bool = True) -> PhoenixDialect:
+        """A new dialect object, for one peer.
+
+        Args:
+            takes_binary: whether the peer's transport can carry binary frames to it.
+        """
+        return PhoenixDialect(self._events, self._max_channels, takes_binary=takes_binary)
+
+
+def require_version(params: Mapping[str, str]) -> None:
+    """Refuse (-32600) any version of Phoenix Channels but V2."""
+    version = params.get("vsn")
+    if version is None or _VERSION.fullmatch(version) is None:
+        said = "no vsn, which means 1.0.0" if version is None else f"vsn={version:.20}"
+        raise RpcError(
+            ErrorCode.INVALID_REQUEST, f"this hub speaks Phoenix Channels 2.0.0, the client {said}; add vsn=2.0.0"
+        )
 
 
 def _auth_token(headers: Mapping[str, str]) -> str | None:
