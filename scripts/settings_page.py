@@ -23,6 +23,7 @@ END: Final = "<!-- end of what is generated -->"
 
 SECTIONS: Final = {
     "shared_topics": "Tenants",
+    "max_channels": "Phoenix channels",
     "host": "What is served, and where",
     "token": "Access",
     "model": "Embeddings and answers",

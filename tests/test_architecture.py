@@ -27,6 +27,7 @@ LIBRARIES: dict[str, set[str]] = {
     "trunkline": set(),
     "trunkline.config": {"pydantic", "pydantic_settings"},
     "trunkline.group_settings": {"pydantic"},
+    "trunkline.phoenix_settings": {"pydantic", "pydantic_settings"},
     "trunkline.tenant_settings": {"pydantic", "pydantic_settings"},
     "trunkline.hub": COMMON,
     "trunkline.broker": COMMON,

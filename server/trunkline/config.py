@@ -30,6 +30,7 @@ from pydantic_settings import (
 
 from trunkline import defaults
 from trunkline.group_settings import Groups, GroupSettings, default_executors
+from trunkline.phoenix_settings import PhoenixSettings
 from trunkline.setting_names import (
     PREFIX,
     SettingsError,
@@ -64,6 +65,7 @@ Origin = Literal["default", "file", "environment", "command line", "update"]
 _LISTS = (
     "packs", "methods", "executor_env", "allowed_hosts", "allowed_origins", "trusted_proxies", "jwt_algorithms",
     "jwt_claims", "unsigned_topics", "response_cache_techniques", *TenantSettings.model_fields,
+    "phoenix_channels",
 )  # fmt: skip
 
 CREDENTIALS = (
@@ -73,7 +75,7 @@ CREDENTIALS = (
 """Settings that are never blank: a variable that was to hold a secret and is empty would leave the door open."""
 
 
-class Settings(TenantSettings, BaseSettings):
+class Settings(PhoenixSettings, TenantSettings, BaseSettings):
     """Everything that can be set. Sizes are in bytes, times in seconds, unless the name says otherwise."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", validate_default=True)
@@ -181,7 +183,6 @@ class Settings(TenantSettings, BaseSettings):
         0, ge=0, description="methods that the connections of one principal serve; 0 = no limit"
     )
     max_mcp_sessions_per_principal: LiveInt = Field(0, ge=0, description="MCP sessions of one principal; 0 = no limit")
-    max_channels: int = Field(128, ge=1, description="channels of one Phoenix socket")
     max_sessions: LiveInt = Field(defaults.MAX_SESSIONS, ge=0, description="resumable sessions of all principals")
     max_sessions_per_principal: LiveInt = Field(defaults.MAX_SESSIONS_PER_PRINCIPAL, ge=0, description=OF_ONE)
     max_pipelines: LiveInt = Field(defaults.MAX_PIPELINES, ge=0, description="pipelines of all principals")

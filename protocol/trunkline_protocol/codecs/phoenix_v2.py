@@ -1,6 +1,7 @@
 """Phoenix Channels V2 on top of the hub's calls, streams and topics (SPEC.md, Phoenix Channels).
 
 ``topic:<name>`` is a subscription: its events are events of the channel, a push of ``publish`` publishes its payload.
+A channel whose name is configured is one, too, but its events are those that are pushed (``phoenix_names.py``).
 ``rpc:<anything>`` is for calls: a push calls the method its event names, and the reply is the outcome.
 
 One socket's channels. A channel is stopped at once: what was pushed and not answered is answered with CANCELLED, then
@@ -20,12 +21,20 @@ from typing_extensions import override
 from trunkline_protocol import hub_methods as hub
 from trunkline_protocol.codecs import phoenix_frames as frames
 from trunkline_protocol.codecs.dialect import Dialect, Frame, Received
-from trunkline_protocol.codecs.phoenix_events import EVENT, GAP, EventCache, Published, Reader, Readers
-from trunkline_protocol.codecs.phoenix_frames import CONTROL, BadFrame, PhoenixMessage, Ref
+from trunkline_protocol.codecs.phoenix_events import (
+    EVENT,
+    GAP,
+    EventCache,
+    Form,
+    Published,
+    Reader,
+    Readers,
+    is_reserved,
+)
+from trunkline_protocol.codecs.phoenix_frames import BadFrame, PhoenixMessage, Ref
+from trunkline_protocol.codecs.phoenix_names import CONTROL, RPC, TOPIC, ChannelNames
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 
-TOPIC: Final = "topic:"
-RPC: Final = "rpc:"
 PUBLISH: Final = hub.PUBLISH.name
 
 METADATA: Final = "$metadata"
@@ -102,7 +111,7 @@ class _Pending:
 
     channel: _Channel
     ref: Ref
-    kind: Literal["join", "push"] = "push"
+    kind: Literal["join", "push", "broadcast"] = "push"
     token: bytes = b""
 
 
@@ -123,11 +132,21 @@ class PhoenixDialect(Dialect):
     Args:
         events: shared by all sockets.
         max_channels: how many may be joined at once.
+        names: channels that are topics, beside ``topic:<name>``.
         takes_binary: whether the peer's transport can carry binary frames to it.
     """
 
-    def __init__(self, events: EventCache, max_channels: int, *, takes_binary: bool = True) -> None:
+    def __init__(
+        self,
+        events: EventCache,
+        max_channels: int,
+        names: ChannelNames | None = None,
+        *,
+        takes_binary: bool = True,
+    ) -> None:
         self._events = events
+        self._names = names or ChannelNames()
+        self._own_form: Form = "own" if takes_binary else "own text"
         self._encode_result = frames.encode_result if takes_binary else frames.encode_text_result
         self._max_channels = max_channels
         self._channels: dict[str, _Channel] = {}
@@ -200,7 +219,8 @@ class PhoenixDialect(Dialect):
             error = RpcError(ErrorCode.INVALID_REQUEST, "phx_join needs a join_ref and a ref")
             self._refuse(turn, join_ref, ref, topic, error)
             return
-        if not topic.startswith((TOPIC, RPC)):
+        name = topic.removeprefix(TOPIC) if topic.startswith(TOPIC) else self._names.topic_of(topic)
+        if name is None and not topic.startswith(RPC):
             turn.to_peer.append(frames.encode_reply(None, ref, topic, "error", UNMATCHED))
             return
         if old is not None and self._stop(old, f"{topic} was joined again", turn):
@@ -211,17 +231,28 @@ class PhoenixDialect(Dialect):
                 frames.encode_error(join_ref, ref, topic, limit_error("max_channels", words, retry_after_ms=None))
             )
             return
+        if name is not None and (other := self._reader_of(name)) is not None:
+            words = f"this socket reads {name} as {other.topic} already; leave that, or join from another socket"
+            self._refuse(turn, join_ref, ref, topic, RpcError(ErrorCode.INVALID_REQUEST, words))
+            return
         channel = self._channels[topic] = _Channel(topic, join_ref)
-        if topic.startswith(RPC):
+        if name is None:
             channel.joined = True
             turn.to_peer.append(frames.encode_reply(join_ref, ref, topic, "ok", EMPTY))
         else:
-            self._subscribe(channel, message, turn)
+            self._subscribe(channel, name, message, turn)
 
-    def _subscribe(self, channel: _Channel, message: PhoenixMessage, turn: _Turn) -> None:
-        name = channel.topic.removeprefix(TOPIC)
+    def _reader_of(self, pattern: str) -> _Channel | None:
+        """The channel that reads this topic or pattern, or has asked to."""
+        for channel in self._channels.values():
+            if channel.reader is not None and channel.reader.pattern == pattern:
+                return channel
+        return None
+
+    def _subscribe(self, channel: _Channel, name: str, message: PhoenixMessage, turn: _Turn) -> None:
         recover = _members_of(message.payload).get("recover")
-        channel.reader = Reader(channel.topic, name, asks=recover is not None)
+        form = EVENT if channel.topic.startswith(TOPIC) else self._own_form
+        channel.reader = Reader(channel.topic, name, asks=recover is not None, form=form)
         self._leftovers.pop(name, None)
         params: _Members = {"topic": msgspec.Raw(_encoder.encode(name))}
         if recover is not None:
@@ -288,6 +319,9 @@ class PhoenixDialect(Dialect):
         turn.to_hub.append(_request(number, method, params, metadata))
 
     def _publish(self, channel: _Channel, reader: Reader, message: PhoenixMessage, turn: _Turn) -> None:
+        if reader.form != EVENT:
+            self._broadcast(channel, reader, message, turn)
+            return
         if message.event != PUBLISH:
             words = f"{channel.topic} takes publish, not {message.event:.200}; calls are pushed on {RPC} channels"
             self._refuse(
@@ -296,6 +330,16 @@ class PhoenixDialect(Dialect):
             return
         params = b'{"topic":%b,"data":%b}' % (frames.encode_value(reader.pattern), message.payload)
         self._ask(_Pending(channel, message.ref), PUBLISH, params, turn)
+
+    def _broadcast(self, channel: _Channel, reader: Reader, message: PhoenixMessage, turn: _Turn) -> None:
+        """Publish an event of the peer's own, for whoever has joined."""
+        if is_reserved(message.event):
+            words = f"{message.event:.200} means something on every channel: push an event of another name"
+            self._refuse(turn, channel.join_ref, message.ref, channel.topic, RpcError(ErrorCode.INVALID_REQUEST, words))
+            return
+        data = b'{"event":%b,"payload":%b}' % (frames.encode_value(message.event), message.payload)
+        params = b'{"topic":%b,"data":%b}' % (frames.encode_value(reader.pattern), data)
+        self._ask(_Pending(channel, message.ref, "broadcast"), PUBLISH, params, turn)
 
     def _call(self, channel: _Channel, message: PhoenixMessage, turn: _Turn) -> None:
         member = STEERING.get(message.event)
@@ -369,11 +413,13 @@ class PhoenixDialect(Dialect):
             channel.joined = True
             channel.reader.start(position.epoch, position.offset, recovered=position.recovered)
             self._readers.add(channel.reader)
+        if pending.kind == "broadcast":
+            result = EMPTY
         return [self._encode_result(channel.join_ref, ref, channel.topic, result)]
 
     def _unsubscribed(self, number: int, *, succeeded: bool) -> None:
         name = self._unsubscribing.pop(number, None)
-        if name is not None and not succeeded and TOPIC + name not in self._channels:
+        if name is not None and not succeeded and self._reader_of(name) is None:
             self._leftovers[name] = None
 
     def _relay(self, message: _FromHub, member: str) -> list[Frame]:

@@ -49,7 +49,7 @@ def http_server(parts: HubParts) -> tuple[HttpServer, McpDoor]:
     doors = call_doors(parts.context, parts.router, parts.authentication, lambda: parts.pool.methods)
     services = exchange_services(parts.context.services, parts.authentication)
     doors[mcp.PATH] = mcp_door = McpDoor(parts.context, services, parts.served, __version__)
-    channels = phoenix.PhoenixEndpoint(parts.settings.max_channels)
+    channels = phoenix.PhoenixEndpoint(parts.settings.max_channels, parts.settings.phoenix_channels)
     doors[long_poll.PATH] = long_poll.LongPollEndpoint(parts.context, channels)
     app = http_app(parts.context.access, pages, doors, parts.settings.allowed_origins, parts.refused)
     return HttpServer(_configuration(parts, app, channels)), mcp_door

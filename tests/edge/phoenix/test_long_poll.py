@@ -243,6 +243,8 @@ async def test_when_the_hub_closes_all_the_poll_is_answered_at_once() -> None:
         assert (await poll) == {"status": 410, "token": None, "messages": []}
         assert asyncio.get_running_loop().time() == begun
     await until(lambda: not hub.transports, "it has left")
+    status, answer = await hub.ask("GET")
+    assert (status, answer["status"], answer["error"]["code"]) == (503, 500, ErrorCode.WORKER_UNAVAILABLE)
 
 
 async def test_bad_lines_are_answered_and_those_around_them_taken() -> None:

@@ -157,6 +157,26 @@ const scenarios = {
     say("joined", { response: await join(socket.channel("rpc:a")) });
   },
 
+  // As a Phoenix app has it: names and events of its own.
+  async room() {
+    const sockets = [connect(), connect({ transport: LongPoll }), connect()];
+    const rooms = sockets.map((socket) => socket.channel("room:42", { nick: "ann" }));
+    for (const [at, room] of rooms.entries()) {
+      room.on("new_msg", (payload) => say("new_msg", { at, payload }));
+      room.on("bytes", (payload) => say("bytes", { at, payload: payload.byteLength ? [...new Uint8Array(payload)] : payload }));
+      room.on("event.gap", () => say("gap", { at }));
+    }
+    for (const room of rooms) say("joined", { response: await join(room) });
+    say("pushed", await push(rooms[0], "new_msg", { body: "hi" }));
+    say("refused", await push(rooms[0], "event.gap", {}));
+    await told("bytes");
+    say("pushed", await push(rooms[0], "bytes", new Uint8Array([0, 255]).buffer));
+    await told("leave");
+    await leave(rooms[2]);
+    say("unmatched", { response: await join(sockets[2].channel("chat:1")).catch((reason) => reason) });
+    say("pushed", await push(rooms[1], "new_msg", { body: "bye" }));
+  },
+
   // By long polling: calls, streams, bytes, topics, and what another client publishes.
   async polls() {
     const socket = connect({ transport: LongPoll, params: { token } });

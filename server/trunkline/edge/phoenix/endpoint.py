@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from typing_extensions import override
@@ -13,6 +13,7 @@ from typing_extensions import override
 from trunkline.edge.access.rules import find_token, offered_subprotocols
 from trunkline.edge.websocket.endpoints import Endpoint, Negotiated
 from trunkline_protocol.codecs.phoenix_events import EventCache
+from trunkline_protocol.codecs.phoenix_names import ChannelNames
 from trunkline_protocol.codecs.phoenix_v2 import PhoenixDialect
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -32,10 +33,12 @@ class PhoenixEndpoint(Endpoint):
 
     Args:
         max_channels: how many channels one socket may join.
+        channels: those that are topics, beside ``topic:<name>``: see :class:`ChannelNames`.
     """
 
-    def __init__(self, max_channels: int) -> None:
+    def __init__(self, max_channels: int, channels: Iterable[str] = ()) -> None:
         self._max_channels = max_channels
+        self._names = ChannelNames(tuple(channels))
         self._events = EventCache()
 
     @override
@@ -56,7 +59,7 @@ class PhoenixEndpoint(Endpoint):
         Args:
             takes_binary: whether the peer's transport can carry binary frames to it.
         """
-        return PhoenixDialect(self._events, self._max_channels, takes_binary=takes_binary)
+        return PhoenixDialect(self._events, self._max_channels, self._names, takes_binary=takes_binary)
 
 
 def require_version(params: Mapping[str, str]) -> None:
