@@ -164,29 +164,56 @@ async def test_version_1_is_refused(hub: RunningHub) -> None:
         assert "400" in (await script.says("error"))["message"]
 
 
-async def test_names_and_events_of_its_own_by_configuration() -> None:
-    with ready_hub(env={"TRUNKLINE_PHOENIX_CHANNELS": "room:*,lobby"}) as hub:
-        async with run("room", hub.port) as script:
-            require({"response": {"topic": "room.42", "offset": 0}}, await script.says("joined"))
+@pytest.fixture(scope="module")
+def rooms() -> Iterator[RunningHub]:
+    with ready_hub(env={"TRUNKLINE_PHOENIX_CHANNELS": "room:*,lobby,realtime:*"}) as running:
+        yield running
 
-            async def heard(what: str, by: set[int]) -> list[Any]:
-                while {said["at"] for said in script.said if said["what"] == what} != by:
-                    await script.line()
-                return [said["payload"] for said in sorted(script.said, key=str) if said["what"] == what]
 
-            assert await heard("new_msg", {0, 1, 2}) == [{"body": "hi"}] * 3
-            require({"response": {"code": ErrorCode.INVALID_REQUEST}}, await script.says("refused"))
-            await publish(hub, "room.42", {"event": "new_msg", "payload": {"body": "from the hub"}})
-            while len([said for said in script.said if said["what"] == "new_msg"]) < 6:
+async def test_names_and_events_of_its_own_by_configuration(rooms: RunningHub) -> None:
+    async with run("room", rooms.port) as script:
+        require({"response": {"topic": "room.42", "offset": 0}}, await script.says("joined"))
+
+        async def heard(what: str, by: set[int]) -> list[Any]:
+            while {said["at"] for said in script.said if said["what"] == what} != by:
                 await script.line()
-            script.tell("bytes")
-            found = await heard("bytes", {0, 1, 2})
-            assert found == [[0, 255], {"$bytes": "AP8="}, [0, 255]]
-            script.said.clear()
-            script.tell("leave")
-            assert (await script.says("unmatched"))["response"] == {"reason": "unmatched topic"}
-            require({"status": "ok", "response": {}}, await script.says("pushed"))
-            assert await heard("new_msg", {0, 1}) == [{"body": "bye"}] * 2
+            return [said["payload"] for said in sorted(script.said, key=str) if said["what"] == what]
+
+        assert await heard("new_msg", {0, 1, 2}) == [{"body": "hi"}] * 3
+        require({"response": {"code": ErrorCode.INVALID_REQUEST}}, await script.says("refused"))
+        await publish(rooms, "room.42", {"event": "new_msg", "payload": {"body": "from the hub"}})
+        while len([said for said in script.said if said["what"] == "new_msg"]) < 6:
+            await script.line()
+        script.tell("bytes")
+        found = await heard("bytes", {0, 1, 2})
+        assert found == [[0, 255], {"$bytes": "AP8="}, [0, 255]]
+        script.said.clear()
+        script.tell("leave")
+        assert (await script.says("unmatched"))["response"] == {"reason": "unmatched topic"}
+        require({"status": "ok", "response": {}}, await script.says("pushed"))
+        assert await heard("new_msg", {0, 1}) == [{"body": "bye"}] * 2
+
+
+@pytest.mark.parametrize("transport", ["websocket", "longpoll"])
+async def test_a_client_that_names_itself_goes_on_where_it_was(rooms: RunningHub, transport: str) -> None:
+    async with Proxy(rooms.port) as proxy, run("remembers", proxy.port, transport) as script:
+        first = await script.says("joined")
+        assert "repeats" not in first
+        await publish(rooms, f"room.{transport}", {"event": "new_msg", "payload": {"n": 1}})
+        assert (await script.says("new_msg"))["n"] == 1
+        for _ in range(2):
+            script.tell("ping")
+            await script.says("pinged")
+        proxy.refuse()
+        proxy.cut()
+        await script.says("close")
+        await publish(rooms, f"room.{transport}", *({"event": "new_msg", "payload": {"n": n}} for n in (2, 3)))
+        proxy.refuse(False)
+        joined = await script.says("joined")
+        require({"recovered": True, "repeats": {"$type": "number"}}, joined)
+        assert joined["repeats"] <= 2  # the hub may have written both for the socket that was cut
+        assert [(await script.says("new_msg"))["n"] for _ in range(2)] == [2, 3]
+        assert not [said for said in script.said if said["what"] == "gap"]
 
 
 # --- long polling ---

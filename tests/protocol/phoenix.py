@@ -15,6 +15,7 @@ from trunkline.hub.outbox import Outbox
 from trunkline.hub.principal import ANONYMOUS, Principal
 from trunkline_protocol.codecs.dialect import Frame
 from trunkline_protocol.codecs.phoenix_events import EventCache
+from trunkline_protocol.codecs.phoenix_memory import ClientMemory
 from trunkline_protocol.codecs.phoenix_names import ChannelNames
 from trunkline_protocol.codecs.phoenix_v2 import PhoenixDialect
 from trunkline_protocol.errors import ErrorCode
@@ -70,13 +71,14 @@ class PhoenixPeer:
         *,
         max_channels: int = 8,
         names: tuple[str, ...] = (),
+        memory: ClientMemory | None = None,
         takes_binary: bool = True,
         events: EventCache | None = None,
         event_limit: int = 10**6,
     ) -> None:
         self.socket = Socket()
         self.dialect = PhoenixDialect(
-            events or EventCache(), max_channels, ChannelNames(names), takes_binary=takes_binary
+            events or EventCache(), max_channels, ChannelNames(names), memory, takes_binary=takes_binary
         )
         self.flusher = ManualFlusher()
         self.door = TranslatingDoor(self.socket, self.dialect)

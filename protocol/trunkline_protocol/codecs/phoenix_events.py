@@ -151,7 +151,9 @@ class Reader:
         form: what events become for it.
     """
 
-    __slots__ = ("_asks", "_epoch", "_missed", "_offset", "channel", "form", "is_pattern", "pattern")
+    __slots__ = (
+        "_asks", "_confirmed", "_epoch", "_marked", "_missed", "_offset", "channel", "form", "is_pattern", "pattern",
+    )  # fmt: skip
 
     def __init__(self, channel: str, pattern: str, *, asks: bool = False, form: Form = "event") -> None:
         self.channel = channel
@@ -162,9 +164,16 @@ class Reader:
         self._epoch: str | None = None
         self._offset = 0
         self._missed: int | None = None
+        self._confirmed: tuple[str | None, int] = (None, 0)
+        self._marked: tuple[str | None, int] | None = None
 
-    def start(self, epoch: str | None, offset: int, *, recovered: bool = False) -> None:
-        """Begin delivery after this position (patterns have none). What was asked for and not recovered is a gap."""
+    def start(self, epoch: str | None, offset: int, *, recovered: bool = False, before: Reader | None = None) -> None:
+        """Begin delivery after this position (patterns have none). What was asked for and not recovered is a gap.
+
+        Args:
+            before: after which this one asked to go on; what that one had confirmed is all that this one has.
+        """
+        self._confirmed = (epoch, offset) if before is None else before._confirmed
         self._epoch = epoch
         self._offset = offset
         self._missed = offset if self._asks and not recovered else None
@@ -172,6 +181,31 @@ class Reader:
     def asked(self, gap: Published) -> bool:
         """Whether a gap stands for what this channel wanted to recover, not for what an earlier one wanted."""
         return gap.epoch == self._epoch and gap.last == self._missed
+
+    def mark(self) -> None:
+        """Remember the position of what was delivered, for the next :meth:`confirm`."""
+        self._marked = (self._epoch, self._offset)
+
+    def confirm(self) -> None:
+        """The peer has what was delivered until the last :meth:`mark`."""
+        if self._marked is not None:
+            self._confirmed = self._marked
+
+    @property
+    def is_recoverable(self) -> bool:
+        """Whether there is a position to go on after: there is none of a pattern, and without a history."""
+        return self._confirmed[0] is not None and not self.is_pattern
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many events were delivered after what the peer is known to have."""
+        epoch, offset = self._confirmed
+        return self._offset - offset if epoch == self._epoch else 0
+
+    def confirmed_position(self) -> bytes:
+        """The position of what the peer is known to have, as JSON."""
+        epoch, offset = self._confirmed
+        return msgspec.json.encode({"epoch": epoch, "offset": offset})
 
     def takes(self, published: Published) -> bool:
         """Whether an event or gap is new to this channel; marks it as delivered."""

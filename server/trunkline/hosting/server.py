@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Final
+import time
+from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from trunkline.config import Settings
 from trunkline.control.documents import documents
 from trunkline.control.health import heading
 from trunkline.control.services import detailed_services
@@ -28,9 +30,7 @@ from trunkline.hosting.app import HubParts
 from trunkline.hub.principal import ADMIN
 from trunkline.observe.page import MetricsPage
 from trunkline.version import __version__
-
-if TYPE_CHECKING:
-    pass
+from trunkline_protocol.codecs.phoenix_memory import ClientMemories
 
 KEEP_ALIVE_SECONDS: Final = 75
 """How long an HTTP connection may be idle: longer than the pools of common clients and proxies keep theirs."""
@@ -49,10 +49,21 @@ def http_server(parts: HubParts) -> tuple[HttpServer, McpDoor]:
     doors = call_doors(parts.context, parts.router, parts.authentication, lambda: parts.pool.methods)
     services = exchange_services(parts.context.services, parts.authentication)
     doors[mcp.PATH] = mcp_door = McpDoor(parts.context, services, parts.served, __version__)
-    channels = phoenix.PhoenixEndpoint(parts.settings.max_channels, parts.settings.phoenix_channels)
+    channels = _phoenix_endpoint(parts.settings)
     doors[long_poll.PATH] = long_poll.LongPollEndpoint(parts.context, channels)
     app = http_app(parts.context.access, pages, doors, parts.settings.allowed_origins, parts.refused)
     return HttpServer(_configuration(parts, app, channels)), mcp_door
+
+
+def _phoenix_endpoint(settings: Settings) -> phoenix.PhoenixEndpoint:
+    memories = ClientMemories(
+        settings.session_seconds,
+        settings.max_sessions_per_principal,
+        settings.max_sessions,
+        settings.max_channels,
+        time.monotonic,
+    )
+    return phoenix.PhoenixEndpoint(settings.max_channels, settings.phoenix_channels, memories)
 
 
 def _configuration(parts: HubParts, app: ASGIApp, channels: phoenix.PhoenixEndpoint) -> uvicorn.Config:

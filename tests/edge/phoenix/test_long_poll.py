@@ -25,6 +25,7 @@ from trunkline.edge.phoenix.poll_session import PAUSE_BYTES
 from trunkline.hub.connection import Traffic
 from trunkline.hub.outbox import Flusher
 from trunkline.hub.principal import Handshake, Principal
+from trunkline_protocol.codecs.phoenix_memory import ClientMemories
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 pytestmark = pytest.mark.virtual_time
@@ -46,7 +47,7 @@ class Hub:
             self.pubsub.services, rules, Flusher(loop), 10, MESSAGE_BYTES, outbox_bytes, 10**5, auth_call,
             refused=self.refused.append,
         )  # fmt: skip
-        self.door = LongPollEndpoint(self.context, PhoenixEndpoint(8))
+        self.door = LongPollEndpoint(self.context, PhoenixEndpoint(8, (), ClientMemories(60, 4, 8, 8, loop.time)))
         self.token: str | None = None
         self.query = "vsn=2.0.0"
 
@@ -328,6 +329,32 @@ async def test_too_many_posts_at_once_are_refused_with_a_status_to_try_again() -
     assert (status, answer["status"], answer["error"]["code"]) == (503, 500, ErrorCode.RESOURCE_EXHAUSTED)
     session.resume_reading()
     assert {answer["status"] for answer in await asyncio.gather(*posts)} == {200}
+
+
+async def test_a_poll_confirms_what_the_one_before_was_answered() -> None:
+    hub = Hub()
+    hub.query += "&client=page"
+    await hub.open()
+    await hub.join("topic:a")
+    for n in (1, 2):
+        hub.publish("a", n)
+        assert [message[4]["data"] for message in await hub.told()] == [n]
+    hub.token = None
+    await hub.open()
+    await hub.send(["1", "1", "topic:a", "phx_join", {}])
+    told = await hub.told()
+    assert [message[4]["data"] for message in told if message[3] == "event"] == [2]
+    assert [message[4]["response"]["repeats"] for message in told if message[3] == "phx_reply"] == [1]
+
+
+@pytest.mark.parametrize("client", ["", "x" * 129])
+async def test_a_name_that_cannot_be_kept_is_refused(client: str) -> None:
+    hub = Hub()
+    hub.query += f"&client={client}"
+    assert (await hub.ask("GET"))[1]["status"] == 403
+    hub = Hub(auth_call=True)
+    hub.query += "&client=page"
+    assert (await hub.ask("GET"))[0] == 400
 
 
 # --- who comes in ---

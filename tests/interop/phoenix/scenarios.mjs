@@ -177,6 +177,21 @@ const scenarios = {
     say("pushed", await push(rooms[1], "new_msg", { body: "bye" }));
   },
 
+  // A client that names itself: phoenix.js joins again, with no position, and goes on where it was.
+  async remembers() {
+    const transport = token === "longpoll" ? { transport: LongPoll } : {};
+    const socket = connect({ ...transport, params: { client: `page-${token}` }, heartbeatIntervalMs: 60_000 });
+    const room = socket.channel(`room:${token}`);
+    room.on("new_msg", ({ n }) => say("new_msg", { n }));
+    room.on("event.gap", () => say("gap"));
+    room.join().receive("ok", ({ recovered, repeats }) => say("joined", { recovered, repeats }));
+    for (;;) {
+      await told("ping");
+      await new Promise((resolve) => socket.ping(resolve)); // a heartbeat
+      say("pinged");
+    }
+  },
+
   // By long polling: calls, streams, bytes, topics, and what another client publishes.
   async polls() {
     const socket = connect({ transport: LongPoll, params: { token } });

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import time
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -12,7 +13,9 @@ from typing_extensions import override
 
 from trunkline.edge.access.rules import find_token, offered_subprotocols
 from trunkline.edge.websocket.endpoints import Endpoint, Negotiated
+from trunkline.hub.principal import PENDING, Principal
 from trunkline_protocol.codecs.phoenix_events import EventCache
+from trunkline_protocol.codecs.phoenix_memory import MAX_CLIENT_CHARS, ClientMemories, ClientMemory
 from trunkline_protocol.codecs.phoenix_names import ChannelNames
 from trunkline_protocol.codecs.phoenix_v2 import PhoenixDialect
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -25,6 +28,9 @@ BEARER: Final = "base64url.bearer.phx."
 AUTH_HEADER: Final = "X-Phoenix-AuthToken"
 """Where phoenix.js puts its ``authToken`` as it polls."""
 
+CLIENT: Final = "client"
+"""The param by which a client names itself, so that its next socket goes on where this one was."""
+
 _VERSION: Final = re.compile(r"2\.0\.\d{1,3}")
 
 
@@ -34,9 +40,11 @@ class PhoenixEndpoint(Endpoint):
     Args:
         max_channels: how many channels one socket may join.
         channels: those that are topics, beside ``topic:<name>``: see :class:`ChannelNames`.
+        memories: of clients that name themselves, by the param :data:`CLIENT`.
     """
 
-    def __init__(self, max_channels: int, channels: Iterable[str] = ()) -> None:
+    def __init__(self, max_channels: int, channels: Iterable[str] = (), memories: ClientMemories | None = None) -> None:
+        self._memories = ClientMemories(0.0, 0, 0, 0, time.monotonic) if memories is None else memories
         self._max_channels = max_channels
         self._names = ChannelNames(tuple(channels))
         self._events = EventCache()
@@ -48,21 +56,39 @@ class PhoenixEndpoint(Endpoint):
         return find_token(headers) or named or params.get("token") or None
 
     @override
-    def negotiate(self, headers: Mapping[str, str], params: Mapping[str, str]) -> Negotiated:
-        require_version(params)
+    def negotiate(self, headers: Mapping[str, str], params: Mapping[str, str], principal: Principal) -> Negotiated:
+        dialect = self.dialect(params, principal)
         offered = SUBPROTOCOL in offered_subprotocols(headers)
-        return Negotiated(SUBPROTOCOL if offered else None, self.dialect(), "phoenix")
+        return Negotiated(SUBPROTOCOL if offered else None, dialect, "phoenix")
 
-    def dialect(self, *, takes_binary: bool = True) -> PhoenixDialect:
+    def dialect(self, params: Mapping[str, str], principal: Principal, *, takes_binary: bool = True) -> PhoenixDialect:
         """A new dialect object, for one peer.
 
         Args:
+            params: those of the query.
+            principal: who the peer is.
             takes_binary: whether the peer's transport can carry binary frames to it.
+
+        Raises:
+            RpcError: -32600, the peer speaks another version, or names itself in no way that can be kept.
         """
-        return PhoenixDialect(self._events, self._max_channels, self._names, takes_binary=takes_binary)
+        _require_version(params)
+        memory = self._memory_of(params.get(CLIENT), principal)
+        return PhoenixDialect(self._events, self._max_channels, self._names, memory, takes_binary=takes_binary)
+
+    def _memory_of(self, client: str | None, principal: Principal) -> ClientMemory | None:
+        if client is None:
+            return None
+        if not 0 < len(client) <= MAX_CLIENT_CHARS:
+            words = f"the param {CLIENT} has to be 1 to {MAX_CLIENT_CHARS} characters"
+            raise RpcError(ErrorCode.INVALID_REQUEST, words)
+        if principal is PENDING:
+            words = f"the param {CLIENT} is kept by principal: send the credentials as you connect, or leave it out"
+            raise RpcError(ErrorCode.INVALID_REQUEST, words)
+        return self._memories.of((principal.tenant, principal.name, client))
 
 
-def require_version(params: Mapping[str, str]) -> None:
+def _require_version(params: Mapping[str, str]) -> None:
     """Refuse (-32600) any version of Phoenix Channels but V2."""
     version = params.get("vsn")
     if version is None or _VERSION.fullmatch(version) is None:

@@ -29,7 +29,7 @@ from trunkline.edge.http.request import (
     unsupported_type,
     wire_of,
 )
-from trunkline.edge.phoenix.endpoint import PhoenixEndpoint, require_version
+from trunkline.edge.phoenix.endpoint import PhoenixEndpoint
 from trunkline.edge.phoenix.poll_session import Poll, PollSession
 from trunkline.edge.refusal import Refusal
 from trunkline.edge.websocket.door import MAX_PARAMS
@@ -44,6 +44,7 @@ from trunkline_protocol.codecs.phoenix_polls import (
     encode_refusal,
     frames_of,
 )
+from trunkline_protocol.codecs.phoenix_v2 import PhoenixDialect
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.traces import from_headers
 
@@ -113,8 +114,7 @@ class LongPollEndpoint:
     def _open(self, scope: Scope, handshake: Handshake) -> PollSession:
         """A new session, for a peer that is let in as over a WebSocket."""
         context, headers = self._context, handshake.headers
-        principal = self._admit(scope, handshake)
-        dialect = self._endpoint.dialect(takes_binary=False)
+        principal, dialect = self._admit(scope, handshake)
         client = headers.get("user-agent", "")[:MAX_CLIENT_CHARS] or None
         digest = _digest(handshake.token)
         session = PollSession(context, principal, digest, handshake.peer, client, dialect, self._ended)
@@ -122,8 +122,8 @@ class LongPollEndpoint:
         session.begin(from_headers(headers.get("traceparent"), headers.get("tracestate")))
         return session
 
-    def _admit(self, scope: Scope, handshake: Handshake) -> Principal:
-        """The principal of a new session; all that has to do with credentials is here.
+    def _admit(self, scope: Scope, handshake: Handshake) -> tuple[Principal, PhoenixDialect]:
+        """The principal of a new session, and its dialect; all that has to do with credentials is here.
 
         Raises:
             Refused: host, origin, version or credentials are not right, or there are too many connections.
@@ -131,12 +131,12 @@ class LongPollEndpoint:
         try:
             self._context.check_room(handshake.peer)
             principal = self._context.admit(handshake)
-            require_version(handshake.params)
+            dialect = self._endpoint.dialect(handshake.params, principal, takes_binary=False)
         except RpcError as error:
             # No name here may hold it: with its traceback, which has this frame, it would be a cycle.
             self._note(Refusal(handshake.peer, error, request_id_of(scope), handshake.token))
             raise Refused(error) from error
-        return principal
+        return principal, dialect
 
     def _check_address(self, scope: Scope, handshake: Handshake) -> None:
         try:

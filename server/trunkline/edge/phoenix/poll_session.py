@@ -18,8 +18,9 @@ from trunkline.hub.client_connection import ClientConnection
 from trunkline.hub.connection import Connection, Traffic
 from trunkline.hub.outbox import Outbox
 from trunkline.hub.principal import PENDING, Principal
-from trunkline_protocol.codecs.dialect import Dialect, DialectViolation, Frame
+from trunkline_protocol.codecs.dialect import DialectViolation, Frame
 from trunkline_protocol.codecs.phoenix_polls import Mailbox, PollToken
+from trunkline_protocol.codecs.phoenix_v2 import PhoenixDialect
 from trunkline_protocol.errors import RpcError
 
 PAUSE_BYTES: Final = 256 * 1024
@@ -73,7 +74,7 @@ class PollSession(FrameSink, Listener):
         credential: bytes | None,
         peer: str,
         client: str | None,
-        dialect: Dialect,
+        dialect: PhoenixDialect,
         ended: Callable[[PollSession], None],
     ) -> None:
         self.secret = secrets.token_urlsafe(16)
@@ -95,6 +96,7 @@ class PollSession(FrameSink, Listener):
         self._room = asyncio.Event()
         self._room.set()
         self._silence: asyncio.TimerHandle | None = None
+        self._dialect = dialect
         self._translation = TranslatingDoor(self, dialect)
         outbox = Outbox(context.flusher, self._translation, context.outbox_bytes, context.outbox_event_bytes)
         self._connection: Connection | None = ClientConnection(
@@ -160,7 +162,11 @@ class PollSession(FrameSink, Listener):
             self._silence = None
 
     def _taken(self, turn: int) -> list[bytes]:
+        if turn == self._mailbox.turn:  # else the last answer was lost, and is repeated
+            self._dialect.confirm()
         messages = self._mailbox.fetch(turn)
+        if not self._mailbox.waiting_bytes:
+            self._dialect.mark()
         self._sent += sum(map(len, messages))
         if self._full and self._mailbox.waiting_bytes <= PAUSE_BYTES and self._connection is not None:
             self._full = False
@@ -189,7 +195,7 @@ class PollSession(FrameSink, Listener):
         if self.is_over:
             return
         if isinstance(frame, RpcError):
-            self.send_frames(self._translation.dialect.refuse(frame))
+            self.send_frames(self._dialect.refuse(frame))
             return
         self.received += len(frame.payload)
         try:

@@ -60,7 +60,7 @@ class WebSocketDoor:
                 raise RpcError(ErrorCode.INVALID_REQUEST, "this hub speaks WebSocket version 13 (RFC 6455)")
             self.context.check_room(peer)
             principal = self.context.admit(handshake)
-            agreed = endpoint.negotiate(headers, params)
+            agreed = endpoint.negotiate(headers, params, principal)
         except RpcError as error:
             # No name here may hold it: with its traceback, which has this frame, it would be a cycle.
             return self._refuse(Refusal(peer, error, request_id_for(headers.get("x-request-id")), token), headers)
