@@ -24,6 +24,7 @@ END: Final = "<!-- end of what is generated -->"
 SECTIONS: Final = {
     "shared_topics": "Tenants",
     "services": "Services elsewhere",
+    "max_channels": "Phoenix channels",
     "host": "What is served, and where",
     "token": "Access",
     "model": "Embeddings and answers",

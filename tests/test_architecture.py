@@ -30,6 +30,7 @@ LIBRARIES: dict[str, set[str]] = {
     "trunkline.served_settings": {"pydantic", "pydantic_settings"},
     "trunkline.setting_kinds": {"pydantic", "pydantic_settings"},
     "trunkline.group_settings": {"pydantic"},
+    "trunkline.phoenix_settings": {"pydantic", "pydantic_settings"},
     "trunkline.tenant_settings": {"pydantic", "pydantic_settings"},
     "trunkline.service_settings": {"pydantic", "pydantic_settings"},
     "trunkline.hub": COMMON,

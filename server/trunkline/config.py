@@ -28,6 +28,7 @@ from pydantic_settings import (
 from trunkline import defaults
 from trunkline.access_settings import AccessSettings
 from trunkline.group_settings import GroupSettings
+from trunkline.phoenix_settings import PhoenixSettings
 from trunkline.served_settings import ServedSettings
 from trunkline.service_settings import ServiceSettings
 from trunkline.setting_kinds import LIVE, LiveFloat, LiveInt, Names
@@ -56,7 +57,7 @@ CREDENTIALS = (
 """Settings that are never blank: a variable that was to hold a secret and is empty would leave the door open."""
 
 
-class Settings(ServiceSettings, TenantSettings, AccessSettings, ServedSettings):
+class Settings(ServiceSettings, PhoenixSettings, TenantSettings, AccessSettings, ServedSettings):
     """Everything that can be set. Sizes are in bytes, times in seconds, unless the name says otherwise."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", validate_default=True)
@@ -105,7 +106,6 @@ class Settings(ServiceSettings, TenantSettings, AccessSettings, ServedSettings):
         0, ge=0, description="methods that the connections of one principal serve; 0 = no limit"
     )
     max_mcp_sessions_per_principal: LiveInt = Field(0, ge=0, description="MCP sessions of one principal; 0 = no limit")
-    max_channels: int = Field(128, ge=1, description="channels of one Phoenix socket")
     max_sessions: LiveInt = Field(defaults.MAX_SESSIONS, ge=0, description="resumable sessions of all principals")
     max_sessions_per_principal: LiveInt = Field(defaults.MAX_SESSIONS_PER_PRINCIPAL, ge=0, description=OF_ONE)
     max_pipelines: LiveInt = Field(defaults.MAX_PIPELINES, ge=0, description="pipelines of all principals")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -161,3 +162,120 @@ async def test_auth_token() -> None:
 async def test_version_1_is_refused(hub: RunningHub) -> None:
     async with run("version_1", hub.port) as script:
         assert "400" in (await script.says("error"))["message"]
+
+
+@pytest.fixture(scope="module")
+def rooms() -> Iterator[RunningHub]:
+    with ready_hub(env={"TRUNKLINE_PHOENIX_CHANNELS": "room:*,lobby,realtime:*"}) as running:
+        yield running
+
+
+async def test_names_and_events_of_its_own_by_configuration(rooms: RunningHub) -> None:
+    async with run("room", rooms.port) as script:
+        require({"response": {"topic": "room.42", "offset": 0}}, await script.says("joined"))
+
+        async def heard(what: str, by: set[int]) -> list[Any]:
+            while {said["at"] for said in script.said if said["what"] == what} != by:
+                await script.line()
+            return [said["payload"] for said in sorted(script.said, key=str) if said["what"] == what]
+
+        assert await heard("new_msg", {0, 1, 2}) == [{"body": "hi"}] * 3
+        require({"response": {"code": ErrorCode.INVALID_REQUEST}}, await script.says("refused"))
+        await publish(rooms, "room.42", {"event": "new_msg", "payload": {"body": "from the hub"}})
+        while len([said for said in script.said if said["what"] == "new_msg"]) < 6:
+            await script.line()
+        script.tell("bytes")
+        found = await heard("bytes", {0, 1, 2})
+        assert found == [[0, 255], {"$bytes": "AP8="}, [0, 255]]
+        script.said.clear()
+        script.tell("leave")
+        assert (await script.says("unmatched"))["response"] == {"reason": "unmatched topic"}
+        require({"status": "ok", "response": {}}, await script.says("pushed"))
+        assert await heard("new_msg", {0, 1}) == [{"body": "bye"}] * 2
+
+
+@pytest.mark.parametrize("transport", ["websocket", "longpoll"])
+async def test_a_client_that_names_itself_goes_on_where_it_was(rooms: RunningHub, transport: str) -> None:
+    async with Proxy(rooms.port) as proxy, run("remembers", proxy.port, transport) as script:
+        first = await script.says("joined")
+        assert "repeats" not in first
+        await publish(rooms, f"room.{transport}", {"event": "new_msg", "payload": {"n": 1}})
+        assert (await script.says("new_msg"))["n"] == 1
+        for _ in range(2):
+            script.tell("ping")
+            await script.says("pinged")
+        proxy.refuse()
+        proxy.cut()
+        await script.says("close")
+        await publish(rooms, f"room.{transport}", *({"event": "new_msg", "payload": {"n": n}} for n in (2, 3)))
+        proxy.refuse(False)
+        joined = await script.says("joined")
+        require({"recovered": True, "repeats": {"$type": "number"}}, joined)
+        assert joined["repeats"] <= 2  # the hub may have written both for the socket that was cut
+        assert [(await script.says("new_msg"))["n"] for _ in range(2)] == [2, 3]
+        assert not [said for said in script.said if said["what"] == "gap"]
+
+
+# --- long polling ---
+
+
+async def test_by_long_polling_it_calls_streams_and_reads_topics(hub: RunningHub) -> None:
+    async with run("polls", hub.port) as script:
+        require({"response": {"topic": "polls", "offset": 0}}, await script.says("joined"))
+        require({"status": "ok", "response": {"text": "é\n"}}, await script.says("ok"))
+        require({"status": "error", "response": {"code": ErrorCode.METHOD_NOT_FOUND}}, await script.says("error"))
+        assert (await script.says("streamed"))["chunks"] == list(range(301))
+        require({"status": "ok", "response": {"$bytes": "AQI="}}, await script.says("binary"))
+        await publish(hub, "polls", *range(5))
+        assert [(await script.says("event"))["event"]["data"] for _ in range(5)] == list(range(5))
+        script.tell("crowd")
+        assert (await script.says("crowd"))["values"] == list(range(250))
+        script.tell("leave")
+        assert (await script.says("left"))["response"] == {}
+
+
+async def test_by_long_polling_it_rejoins_after_a_cut_and_recovers(hub: RunningHub) -> None:
+    async with Proxy(hub.port) as proxy, run("recover", proxy.port, "longpoll") as script:
+        await script.says("calls joined")
+        await publish(hub, "jobs", 1)
+        before = (await script.says("event"))["data"]
+        proxy.refuse()
+        proxy.cut()
+        await script.says("close")
+        await publish(hub, "jobs", 2, 3)
+        proxy.refuse(False)
+        while not (await script.says("joined"))["recovered"]:
+            pass  # it may have tried while nobody answered
+        await publish(hub, "jobs", 4)
+        assert [before] + [(await script.says("event"))["data"] for _ in range(3)] == [1, 2, 3, 4]
+
+
+async def test_by_long_polling_it_says_who_it_is() -> None:
+    with ready_hub(env={"TRUNKLINE_TOKEN": TOKEN}) as hub:
+        async with run("polls_with_auth_token", hub.port, TOKEN) as script:
+            await script.says("joined")
+            require({"status": "ok"}, await script.says("ok"))
+        async with run("polls_with_auth_token", hub.port, "wrong") as script:
+            assert (await script.says("error"))["error"] == 403
+            assert not [said for said in script.said if said["what"] in ("open", "joined")]
+
+
+async def test_where_the_websocket_is_refused_it_falls_back(hub: RunningHub) -> None:
+    async with run("falls_back", hub.port) as script:
+        assert (await script.says("joined"))["transport"] is True
+        await publish(hub, "fallback", 7)
+        assert (await script.says("event"))["data"] == 7
+
+
+async def test_a_hub_that_stops_answers_the_poll_and_another_takes_over() -> None:
+    with ready_hub() as first:
+        async with Proxy(first.port) as proxy, run("recover", proxy.port, "longpoll") as script:
+            await script.says("calls joined")
+            with ready_hub() as second:
+                proxy.target_port = second.port
+                await asyncio.to_thread(first.stop)
+                # 3410: the poll was answered that the session is gone; 1011: the next one was on its way, and refused
+                assert (await script.says("close"))["code"] in (3410, 1011)
+                assert (await script.says("joined"))["recovered"] is False
+                await publish(second, "jobs", 2)
+                assert (await script.says("event"))["data"] == 2

@@ -15,6 +15,8 @@ from trunkline.hub.outbox import Outbox
 from trunkline.hub.principal import ANONYMOUS, Principal
 from trunkline_protocol.codecs.dialect import Frame
 from trunkline_protocol.codecs.phoenix_events import EventCache
+from trunkline_protocol.codecs.phoenix_memory import ClientMemory
+from trunkline_protocol.codecs.phoenix_names import ChannelNames
 from trunkline_protocol.codecs.phoenix_v2 import PhoenixDialect
 from trunkline_protocol.errors import ErrorCode
 
@@ -68,11 +70,16 @@ class PhoenixPeer:
         principal: Principal = ANONYMOUS,
         *,
         max_channels: int = 8,
+        names: tuple[str, ...] = (),
+        memory: ClientMemory | None = None,
+        takes_binary: bool = True,
         events: EventCache | None = None,
         event_limit: int = 10**6,
     ) -> None:
         self.socket = Socket()
-        self.dialect = PhoenixDialect(events or EventCache(), max_channels)
+        self.dialect = PhoenixDialect(
+            events or EventCache(), max_channels, ChannelNames(names), memory, takes_binary=takes_binary
+        )
         self.flusher = ManualFlusher()
         self.door = TranslatingDoor(self.socket, self.dialect)
         self.outbox = Outbox(self.flusher, self.door, 10**6, event_limit)  # type: ignore[arg-type]
@@ -141,3 +148,9 @@ def binary_reply(join_ref: str, ref: str, topic: str, status: str, data: bytes) 
     """A binary frame, as phoenix.js reads it."""
     fields = [field.encode() for field in (join_ref, ref, topic, status)]
     return bytes([1, *map(len, fields)]) + b"".join(fields) + data
+
+
+def binary_broadcast(topic: str, event: str, data: bytes) -> bytes:
+    """A binary frame, as phoenix.js reads it."""
+    fields = [field.encode() for field in (topic, event)]
+    return bytes([2, *map(len, fields)]) + b"".join(fields) + data

@@ -16,7 +16,6 @@ from tests.protocol.phoenix import binary_push, binary_reply
 from tests.support.nesting import decodable_levels
 from trunkline_protocol.codecs.dialect import Frame
 from trunkline_protocol.codecs.phoenix_frames import (
-    CONTROL,
     MAX_CHANNEL_CHARS,
     MAX_REF_CHARS,
     BadFrame,
@@ -29,6 +28,7 @@ from trunkline_protocol.codecs.phoenix_frames import (
     encode_reply,
     encode_result,
 )
+from trunkline_protocol.codecs.phoenix_names import CONTROL
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 

@@ -6,12 +6,12 @@ concerns gets it, once: replies overtake events, and what one channel recovers t
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 from trunkline_protocol.codecs.dialect import Frame
-from trunkline_protocol.codecs.phoenix_frames import encode_broadcast
+from trunkline_protocol.codecs.phoenix_frames import encode_broadcast, encode_broadcast_of
 from trunkline_protocol.topics import TopicIndex, is_wildcard
 
 EVENT: Final = "event"
@@ -27,8 +27,30 @@ MAX_SEEN: Final = 4096
 """Of how many topics a socket remembers how far its patterns have seen them; least recently active go first."""
 
 
+Form = Literal["event", "own", "own text"]
+"""What an event becomes: ``event`` with its params; what was pushed, in a binary frame where it fits; that as text."""
+
+RESERVED: Final = frozenset({EVENT, GAP})
+
+
+def is_reserved(event: str) -> bool:
+    """Whether an event means something on every channel, so that clients can push no event of that name."""
+    return event in RESERVED or event.startswith("phx_")
+
+
 class _EventMessage(msgspec.Struct):
     params: msgspec.Raw
+
+
+class _Pushed(msgspec.Struct, forbid_unknown_fields=True):
+    """The data of an event that was pushed on a channel of an own name."""
+
+    event: str
+    payload: msgspec.Raw
+
+
+class _Data(msgspec.Struct):
+    data: _Pushed
 
 
 class _Head(msgspec.Struct):
@@ -43,6 +65,7 @@ class _Head(msgspec.Struct):
 
 _message_decoder: Final = msgspec.json.Decoder(_EventMessage)
 _head_decoder: Final = msgspec.json.Decoder(_Head)
+_data_decoder: Final = msgspec.json.Decoder(_Data)
 
 
 class Published:
@@ -67,16 +90,33 @@ class Published:
         self.concerns_asker = event == GAP and head.reason != "slow_consumer"
         self._event = event
         self._params = params
-        self._frames: dict[str, Frame] = {}
+        self._frames: dict[tuple[str, Form], Frame] = {}
 
-    def frame(self, channel: str) -> Frame:
+    def frame(self, channel: str, form: Form = "event") -> Frame:
         """The frame for a channel, which is named by its topic."""
-        frame = self._frames.get(channel)
+        key = channel, form
+        frame = self._frames.get(key)
         if frame is None:
-            frame = encode_broadcast(channel, self._event, self._params)
+            frame = self._encode(channel, form)
             if len(self._frames) < MAX_SHARED:
-                self._frames[channel] = frame
+                self._frames[key] = frame
         return frame
+
+    def _encode(self, channel: str, form: Form) -> Frame:
+        pushed = None if form == "event" or self._event == GAP else _pushed(self._params)
+        if pushed is None:
+            return encode_broadcast(channel, self._event, self._params)
+        encode = encode_broadcast if form == "own text" else encode_broadcast_of
+        return encode(channel, pushed.event, bytes(pushed.payload))
+
+
+def _pushed(params: bytes) -> _Pushed | None:
+    """What was pushed, or published in its form; None for other data, and for events of reserved names."""
+    try:
+        pushed = _data_decoder.decode(params).data
+    except msgspec.DecodeError:
+        return None
+    return None if is_reserved(pushed.event) else pushed
 
 
 class EventCache:
@@ -108,21 +148,32 @@ class Reader:
         channel: the channel's topic.
         pattern: of the hub's topics.
         asks: it wants to recover the topic.
+        form: what events become for it.
     """
 
-    __slots__ = ("_asks", "_epoch", "_missed", "_offset", "channel", "is_pattern", "pattern")
+    __slots__ = (
+        "_asks", "_confirmed", "_epoch", "_marked", "_missed", "_offset", "channel", "form", "is_pattern", "pattern",
+    )  # fmt: skip
 
-    def __init__(self, channel: str, pattern: str, *, asks: bool = False) -> None:
+    def __init__(self, channel: str, pattern: str, *, asks: bool = False, form: Form = "event") -> None:
         self.channel = channel
+        self.form: Form = form
         self.pattern = pattern
         self.is_pattern = is_wildcard(pattern)
         self._asks = asks
         self._epoch: str | None = None
         self._offset = 0
         self._missed: int | None = None
+        self._confirmed: tuple[str | None, int] = (None, 0)
+        self._marked: tuple[str | None, int] | None = None
 
-    def start(self, epoch: str | None, offset: int, *, recovered: bool = False) -> None:
-        """Begin delivery after this position (patterns have none). What was asked for and not recovered is a gap."""
+    def start(self, epoch: str | None, offset: int, *, recovered: bool = False, before: Reader | None = None) -> None:
+        """Begin delivery after this position (patterns have none). What was asked for and not recovered is a gap.
+
+        Args:
+            before: after which this one asked to go on; what that one had confirmed is all that this one has.
+        """
+        self._confirmed = (epoch, offset) if before is None else before._confirmed
         self._epoch = epoch
         self._offset = offset
         self._missed = offset if self._asks and not recovered else None
@@ -130,6 +181,31 @@ class Reader:
     def asked(self, gap: Published) -> bool:
         """Whether a gap stands for what this channel wanted to recover, not for what an earlier one wanted."""
         return gap.epoch == self._epoch and gap.last == self._missed
+
+    def mark(self) -> None:
+        """Remember the position of what was delivered, for the next :meth:`confirm`."""
+        self._marked = (self._epoch, self._offset)
+
+    def confirm(self) -> None:
+        """The peer has what was delivered until the last :meth:`mark`."""
+        if self._marked is not None:
+            self._confirmed = self._marked
+
+    @property
+    def is_recoverable(self) -> bool:
+        """Whether there is a position to go on after: there is none of a pattern, and without a history."""
+        return self._confirmed[0] is not None and not self.is_pattern
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many events were delivered after what the peer is known to have."""
+        epoch, offset = self._confirmed
+        return self._offset - offset if epoch == self._epoch else 0
+
+    def confirmed_position(self) -> bytes:
+        """The position of what the peer is known to have, as JSON."""
+        epoch, offset = self._confirmed
+        return msgspec.json.encode({"epoch": epoch, "offset": offset})
 
     def takes(self, published: Published) -> bool:
         """Whether an event or gap is new to this channel; marks it as delivered."""
@@ -170,7 +246,7 @@ class Readers:
         """The frames for the channels that an event or gap concerns."""
         if published.concerns_asker:
             asker = self._exact.get(published.topic)
-            return [] if asker is None or not asker.asked(published) else [published.frame(asker.channel)]
+            return [] if asker is None or not asker.asked(published) else [published.frame(asker.channel, asker.form)]
         frames = []
         is_new = None
         for reader in self._index.match(published.topic):
@@ -181,7 +257,7 @@ class Readers:
             else:
                 takes = is_new
             if takes:
-                frames.append(published.frame(reader.channel))
+                frames.append(published.frame(reader.channel, reader.form))
         return frames
 
     def _see(self, published: Published) -> bool:

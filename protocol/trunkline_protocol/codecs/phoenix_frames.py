@@ -14,6 +14,7 @@ import msgspec
 
 from trunkline_protocol.codecs.dialect import Frame
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
+from trunkline_protocol.codecs.phoenix_names import CONTROL, TOPIC
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.messages import UNREADABLE
 from trunkline_protocol.topics import MAX_TOPIC_CHARS
@@ -22,11 +23,8 @@ from trunkline_protocol.values import has_too_many_members, too_much
 Ref = str | int | None
 """Clients number with strings; an integer is echoed as the integer it was."""
 
-CONTROL: Final = "phoenix"
-"""The topic of heartbeats, and of what concerns the socket and no channel."""
-
 MAX_REF_CHARS: Final = 255
-MAX_CHANNEL_CHARS: Final = len("topic:") + MAX_TOPIC_CHARS
+MAX_CHANNEL_CHARS: Final = len(TOPIC) + MAX_TOPIC_CHARS
 MAX_FIELD_BYTES: Final = 255
 """Of each field in the header of a binary frame."""
 
@@ -37,6 +35,7 @@ DEPTH_MARGIN: Final = 64
 
 PUSH_KIND: Final = 0
 REPLY_KIND: Final = 1
+BROADCAST_KIND: Final = 2
 HEADER_BYTES: Final = 5
 
 Status = Literal["ok", "error"]
@@ -200,6 +199,11 @@ def encode_result(join_ref: Ref, ref: Ref, topic: str, result: bytes) -> Frame:
         header = None if data is None else _reply_header(join_ref, ref, topic)
         if data is not None and header is not None:
             return Frame(header + data, binary=True)
+    return encode_text_result(join_ref, ref, topic, result)
+
+
+def encode_text_result(join_ref: Ref, ref: Ref, topic: str, result: bytes) -> Frame:
+    """An ``ok`` reply as text, whatever the result is."""
     return encode_reply(join_ref, ref, topic, "ok", result)
 
 
@@ -235,6 +239,15 @@ def encode_push(join_ref: Ref, topic: str, event: str, payload: bytes) -> Frame:
 def encode_broadcast(topic: str, event: str, payload: bytes) -> Frame:
     """A message for a channel, the same for all sockets; ``payload`` is JSON."""
     return Frame(b"[null,null,%b,%b,%b]" % (_encoder.encode(topic), _encoder.encode(event), payload))
+
+
+def encode_broadcast_of(topic: str, event: str, payload: bytes) -> Frame:
+    """A message for a channel: binary where the payload is ``{"$bytes": base64}`` and the fields fit into a header."""
+    if payload.startswith(b'{"$bytes"') and (data := _bytes_of(payload)) is not None:
+        fields = [topic.encode(), event.encode()]
+        if max(map(len, fields)) <= MAX_FIELD_BYTES:
+            return Frame(bytes((BROADCAST_KIND, *map(len, fields))) + b"".join(fields) + data, binary=True)
+    return encode_broadcast(topic, event, payload)
 
 
 def encode_end(join_ref: Ref, topic: str, event: Literal["phx_close", "phx_error"], reason: str = "") -> Frame:

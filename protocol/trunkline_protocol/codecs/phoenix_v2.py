@@ -1,6 +1,7 @@
 """Phoenix Channels V2 on top of the hub's calls, streams and topics (SPEC.md, Phoenix Channels).
 
 ``topic:<name>`` is a subscription: its events are events of the channel, a push of ``publish`` publishes its payload.
+A channel whose name is configured is one, too, but its events are those that are pushed (``phoenix_names.py``).
 ``rpc:<anything>`` is for calls: a push calls the method its event names, and the reply is the outcome.
 
 One socket's channels. A channel is stopped at once: what was pushed and not answered is answered with CANCELLED, then
@@ -20,16 +21,32 @@ from typing_extensions import override
 from trunkline_protocol import hub_methods as hub
 from trunkline_protocol.codecs import phoenix_frames as frames
 from trunkline_protocol.codecs.dialect import Dialect, Frame, Received
-from trunkline_protocol.codecs.phoenix_events import EVENT, GAP, EventCache, Published, Reader, Readers
-from trunkline_protocol.codecs.phoenix_frames import CONTROL, BadFrame, PhoenixMessage, Ref
+from trunkline_protocol.codecs.phoenix_events import (
+    EVENT,
+    GAP,
+    EventCache,
+    Form,
+    Published,
+    Reader,
+    Readers,
+    is_reserved,
+)
+from trunkline_protocol.codecs.phoenix_frames import BadFrame, PhoenixMessage, Ref
+from trunkline_protocol.codecs.phoenix_memory import ClientMemory
+from trunkline_protocol.codecs.phoenix_names import CONTROL, RPC, TOPIC, ChannelNames
+from trunkline_protocol.codecs.phoenix_pushes import (
+    Members,
+    decode_token,
+    encode_notification,
+    encode_request,
+    members_decoder,
+    members_of,
+    token_of,
+    without_metadata,
+)
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 
-TOPIC: Final = "topic:"
-RPC: Final = "rpc:"
 PUBLISH: Final = hub.PUBLISH.name
-
-METADATA: Final = "$metadata"
-"""The member of a push's payload that is the call's metadata and no param."""
 
 UNMATCHED: Final = b'{"reason":"unmatched topic"}'
 EMPTY: Final = b"{}"
@@ -70,13 +87,9 @@ class _Position(msgspec.Struct):
     recovered: bool
 
 
-_Members = dict[str, msgspec.Raw]
-
 _hub_decoder: Final = msgspec.json.Decoder(_FromHub)
 _position_decoder: Final = msgspec.json.Decoder(_Position)
-_members_decoder: Final = msgspec.json.Decoder(_Members)
 _number_decoder: Final = msgspec.json.Decoder(int)
-_token_decoder: Final = msgspec.json.Decoder(str | int)
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -87,11 +100,13 @@ class _Channel:
     Attributes:
         refs: pushes that are not answered, its join among them, and under which id the hub has them.
         reader: of events; None where it is for calls.
+        before: that of an earlier socket of the client, after which this one goes on.
     """
 
     topic: str
     join_ref: Ref
     reader: Reader | None = None
+    before: Reader | None = None
     joined: bool = False
     refs: dict[Ref, int] = field(default_factory=dict)
 
@@ -102,7 +117,7 @@ class _Pending:
 
     channel: _Channel
     ref: Ref
-    kind: Literal["join", "push"] = "push"
+    kind: Literal["join", "push", "broadcast"] = "push"
     token: bytes = b""
 
 
@@ -123,10 +138,25 @@ class PhoenixDialect(Dialect):
     Args:
         events: shared by all sockets.
         max_channels: how many may be joined at once.
+        names: channels that are topics, beside ``topic:<name>``.
+        memory: what was confirmed to earlier sockets of the same client; None where it has no name.
+        takes_binary: whether the peer's transport can carry binary frames to it.
     """
 
-    def __init__(self, events: EventCache, max_channels: int) -> None:
+    def __init__(
+        self,
+        events: EventCache,
+        max_channels: int,
+        names: ChannelNames | None = None,
+        memory: ClientMemory | None = None,
+        *,
+        takes_binary: bool = True,
+    ) -> None:
         self._events = events
+        self._names = names or ChannelNames()
+        self._memory = memory
+        self._own_form: Form = "own" if takes_binary else "own text"
+        self._encode_result = frames.encode_result if takes_binary else frames.encode_text_result
         self._max_channels = max_channels
         self._channels: dict[str, _Channel] = {}
         self._pending: dict[int, _Pending] = {}
@@ -170,6 +200,8 @@ class PhoenixDialect(Dialect):
     def _without_channel(self, message: PhoenixMessage, turn: _Turn) -> None:
         if message.topic == CONTROL and message.event == "heartbeat":
             turn.to_peer.append(frames.encode_reply(None, message.ref, CONTROL, "ok", EMPTY))
+            self.confirm()  # a client sends one once it has the reply to the one before, with all that came until then
+            self.mark()
             self._retry_leftovers(turn)
         elif message.event == "phx_leave":
             turn.to_peer.append(frames.encode_reply(message.join_ref, message.ref, message.topic, "ok", EMPTY))
@@ -198,7 +230,8 @@ class PhoenixDialect(Dialect):
             error = RpcError(ErrorCode.INVALID_REQUEST, "phx_join needs a join_ref and a ref")
             self._refuse(turn, join_ref, ref, topic, error)
             return
-        if not topic.startswith((TOPIC, RPC)):
+        name = topic.removeprefix(TOPIC) if topic.startswith(TOPIC) else self._names.topic_of(topic)
+        if name is None and not topic.startswith(RPC):
             turn.to_peer.append(frames.encode_reply(None, ref, topic, "error", UNMATCHED))
             return
         if old is not None and self._stop(old, f"{topic} was joined again", turn):
@@ -209,24 +242,40 @@ class PhoenixDialect(Dialect):
                 frames.encode_error(join_ref, ref, topic, limit_error("max_channels", words, retry_after_ms=None))
             )
             return
+        if name is not None and (other := self._reader_of(name)) is not None:
+            words = f"this socket reads {name} as {other.topic} already; leave that, or join from another socket"
+            self._refuse(turn, join_ref, ref, topic, RpcError(ErrorCode.INVALID_REQUEST, words))
+            return
         channel = self._channels[topic] = _Channel(topic, join_ref)
-        if topic.startswith(RPC):
+        if name is None:
             channel.joined = True
             turn.to_peer.append(frames.encode_reply(join_ref, ref, topic, "ok", EMPTY))
         else:
-            self._subscribe(channel, message, turn)
+            self._subscribe(channel, name, message, turn)
 
-    def _subscribe(self, channel: _Channel, message: PhoenixMessage, turn: _Turn) -> None:
-        name = channel.topic.removeprefix(TOPIC)
-        recover = _members_of(message.payload).get("recover")
-        channel.reader = Reader(channel.topic, name, asks=recover is not None)
+    def _reader_of(self, pattern: str) -> _Channel | None:
+        """The channel that reads this topic or pattern, or has asked to."""
+        for channel in self._channels.values():
+            if channel.reader is not None and channel.reader.pattern == pattern:
+                return channel
+        return None
+
+    def _subscribe(self, channel: _Channel, name: str, message: PhoenixMessage, turn: _Turn) -> None:
+        recover = members_of(message.payload).get("recover")
+        if recover is None and self._memory is not None:
+            channel.before = self._memory.reader_of(name)
+            recover = None if channel.before is None else msgspec.Raw(channel.before.confirmed_position())
+        form = EVENT if channel.topic.startswith(TOPIC) else self._own_form
+        channel.reader = Reader(channel.topic, name, asks=recover is not None, form=form)
         self._leftovers.pop(name, None)
-        params: _Members = {"topic": msgspec.Raw(_encoder.encode(name))}
+        params: Members = {"topic": msgspec.Raw(_encoder.encode(name))}
         if recover is not None:
             params["recover"] = recover
         self._ask(_Pending(channel, message.ref, "join"), hub.SUBSCRIBE.name, _encoder.encode(params), turn)
 
     def _leave(self, channel: _Channel, message: PhoenixMessage, turn: _Turn) -> None:
+        if self._memory is not None and channel.reader is not None:
+            self._memory.forget(channel.reader.pattern)
         was_joined = self._stop(channel, f"{channel.topic} was left", turn)
         turn.to_peer.append(frames.encode_reply(channel.join_ref, message.ref, channel.topic, "ok", EMPTY))
         if was_joined:
@@ -241,7 +290,7 @@ class PhoenixDialect(Dialect):
         del self._channels[channel.topic]
         for ref, number in channel.refs.items():
             del self._pending[number]
-            turn.to_hub.append(_notification(hub.CANCEL_REQUEST.name, b'{"id":%d}' % number))
+            turn.to_hub.append(encode_notification(hub.CANCEL_REQUEST.name, b'{"id":%d}' % number))
             error = RpcError(ErrorCode.CANCELLED, f"{why} before the answer came", maybe_executed=True)
             turn.to_peer.append(frames.encode_error(channel.join_ref, ref, channel.topic, error))
         channel.refs.clear()
@@ -263,7 +312,7 @@ class PhoenixDialect(Dialect):
     def _unsubscribe(self, name: str, turn: _Turn) -> None:
         self._last_id += 1
         self._unsubscribing[self._last_id] = name
-        turn.to_hub.append(_request(self._last_id, hub.UNSUBSCRIBE.name, _encoder.encode({"topic": name})))
+        turn.to_hub.append(encode_request(self._last_id, hub.UNSUBSCRIBE.name, _encoder.encode({"topic": name})))
 
     def _retry_leftovers(self, turn: _Turn) -> None:
         """Unsubscribe again what the hub refused to unsubscribe (too many calls) and no channel reads."""
@@ -276,16 +325,19 @@ class PhoenixDialect(Dialect):
     def _ask(self, pending: _Pending, method: str, params: bytes, turn: _Turn, metadata: bytes = b"") -> None:
         """Send a request to the hub; its outcome is the answer to the push, if that wants one."""
         if pending.ref is None:
-            turn.to_hub.append(_notification(method, params, metadata))
+            turn.to_hub.append(encode_notification(method, params, metadata))
             return
         number = self._last_id = self._last_id + 1
         if pending.token:
-            metadata = _encoder.encode(_members_of(metadata) | {"progress_token": msgspec.Raw(b"%d" % number)})
+            metadata = _encoder.encode(members_of(metadata) | {"progress_token": msgspec.Raw(b"%d" % number)})
         self._pending[number] = pending
         pending.channel.refs[pending.ref] = number
-        turn.to_hub.append(_request(number, method, params, metadata))
+        turn.to_hub.append(encode_request(number, method, params, metadata))
 
     def _publish(self, channel: _Channel, reader: Reader, message: PhoenixMessage, turn: _Turn) -> None:
+        if reader.form != EVENT:
+            self._broadcast(channel, reader, message, turn)
+            return
         if message.event != PUBLISH:
             words = f"{channel.topic} takes publish, not {message.event:.200}; calls are pushed on {RPC} channels"
             self._refuse(
@@ -294,6 +346,16 @@ class PhoenixDialect(Dialect):
             return
         params = b'{"topic":%b,"data":%b}' % (frames.encode_value(reader.pattern), message.payload)
         self._ask(_Pending(channel, message.ref), PUBLISH, params, turn)
+
+    def _broadcast(self, channel: _Channel, reader: Reader, message: PhoenixMessage, turn: _Turn) -> None:
+        """Publish an event of the peer's own, for whoever has joined."""
+        if is_reserved(message.event):
+            words = f"{message.event:.200} means something on every channel: push an event of another name"
+            self._refuse(turn, channel.join_ref, message.ref, channel.topic, RpcError(ErrorCode.INVALID_REQUEST, words))
+            return
+        data = b'{"event":%b,"payload":%b}' % (frames.encode_value(message.event), message.payload)
+        params = b'{"topic":%b,"data":%b}' % (frames.encode_value(reader.pattern), data)
+        self._ask(_Pending(channel, message.ref, "broadcast"), PUBLISH, params, turn)
 
     def _call(self, channel: _Channel, message: PhoenixMessage, turn: _Turn) -> None:
         member = STEERING.get(message.event)
@@ -305,14 +367,14 @@ class PhoenixDialect(Dialect):
                 turn, channel.join_ref, message.ref, channel.topic, RpcError(ErrorCode.METHOD_NOT_FOUND, words)
             )
         else:
-            params, metadata = _without_metadata(message)
-            pending = _Pending(channel, message.ref, token=_token_of(metadata))
+            params, metadata = without_metadata(message)
+            pending = _Pending(channel, message.ref, token=token_of(metadata))
             self._ask(pending, message.event, params, turn, metadata)
 
     def _steer(self, channel: _Channel, message: PhoenixMessage, member: str, turn: _Turn) -> None:
         """Hand on what concerns another push, if that is in flight; else it is ignored, as the hub does."""
-        members = _members_of(message.payload)
-        target = _token(members.get(member))
+        members = members_of(message.payload)
+        target = decode_token(members.get(member))
         if target is None:
             words = f"{message.event}: the payload's {member} must be the ref of a push"
             self._refuse(turn, channel.join_ref, message.ref, channel.topic, RpcError(ErrorCode.INVALID_PARAMS, words))
@@ -320,7 +382,7 @@ class PhoenixDialect(Dialect):
         number = channel.refs.get(target)
         if number is not None:
             members[member] = msgspec.Raw(b"%d" % number)
-            turn.to_hub.append(_notification(message.event, _encoder.encode(members)))
+            turn.to_hub.append(encode_notification(message.event, _encoder.encode(members)))
         if message.ref is not None:
             turn.to_peer.append(frames.encode_reply(channel.join_ref, message.ref, channel.topic, "ok", EMPTY))
 
@@ -365,18 +427,44 @@ class PhoenixDialect(Dialect):
         if pending.kind == "join" and channel.reader is not None:
             position = _position_decoder.decode(result)
             channel.joined = True
-            channel.reader.start(position.epoch, position.offset, recovered=position.recovered)
+            channel.reader.start(position.epoch, position.offset, recovered=position.recovered, before=channel.before)
             self._readers.add(channel.reader)
-        return [frames.encode_result(channel.join_ref, ref, channel.topic, result)]
+            result = self._remembered(channel.reader, channel.before, result, recovered=position.recovered)
+        if pending.kind == "broadcast":
+            result = EMPTY
+        return [self._encode_result(channel.join_ref, ref, channel.topic, result)]
+
+    def _remembered(self, reader: Reader, before: Reader | None, result: bytes, *, recovered: bool) -> bytes:
+        """The result of a join, with how many of the recovered events the client may have already."""
+        if self._memory is not None:
+            self._memory.keep(reader)
+        if before is None or not recovered:
+            return result
+        return b'%b,"repeats":%d}' % (result.removesuffix(b"}"), before.unconfirmed)
+
+    def mark(self) -> None:
+        """Remember how far the channels have come, for the next :meth:`confirm`."""
+        if self._memory is not None:
+            for channel in self._channels.values():
+                if channel.reader is not None and channel.joined:
+                    channel.reader.mark()
+
+    def confirm(self) -> None:
+        """The peer has what was sent until the last :meth:`mark`."""
+        if self._memory is not None:
+            self._memory.heard()
+            for channel in self._channels.values():
+                if channel.reader is not None:
+                    channel.reader.confirm()
 
     def _unsubscribed(self, number: int, *, succeeded: bool) -> None:
         name = self._unsubscribing.pop(number, None)
-        if name is not None and not succeeded and TOPIC + name not in self._channels:
+        if name is not None and not succeeded and self._reader_of(name) is None:
             self._leftovers[name] = None
 
     def _relay(self, message: _FromHub, member: str) -> list[Frame]:
         """Something that belongs to a push which is in flight; ``member`` has the hub's id for it."""
-        params = _members_decoder.decode(message.params)
+        params = members_decoder.decode(message.params)
         pending = self._pending.get(_number_decoder.decode(params[member]))
         if pending is None:
             return []  # its channel was left
@@ -387,52 +475,3 @@ class PhoenixDialect(Dialect):
     @override
     def refuse(self, error: RpcError) -> list[Frame]:
         return [frames.encode_error(None, None, CONTROL, error)]
-
-
-def _request(number: int, method: str, params: bytes, metadata: bytes = b"") -> bytes:
-    return b'{"jsonrpc":"2.0","id":%d,"method":%b,"params":%b%b}' % (
-        number,
-        _encoder.encode(method),
-        params,
-        b',"metadata":%b' % metadata if metadata else b"",
-    )
-
-
-def _notification(method: str, params: bytes, metadata: bytes = b"") -> bytes:
-    return b'{"jsonrpc":"2.0","method":%b,"params":%b%b}' % (
-        _encoder.encode(method),
-        params,
-        b',"metadata":%b' % metadata if metadata else b"",
-    )
-
-
-def _members_of(payload: bytes) -> _Members:
-    """The members of an object; none of anything else, which is for whoever gets it to refuse."""
-    try:
-        return _members_decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return {}
-
-
-def _without_metadata(message: PhoenixMessage) -> tuple[bytes, bytes]:
-    """The params of a call, and its metadata or nothing."""
-    if message.is_binary:
-        return b'{"data":%b}' % message.payload, b""
-    if b'"$metadata"' not in message.payload:
-        return message.payload, b""
-    members = _members_of(message.payload)
-    metadata = members.pop(METADATA, None)
-    return (message.payload, b"") if metadata is None else (_encoder.encode(members), bytes(metadata))
-
-
-def _token_of(metadata: bytes) -> bytes:
-    """The progress token as JSON, or nothing where there is none, or one that the hub will refuse."""
-    token = _members_of(metadata).get("progress_token") if metadata else None
-    return b"" if _token(token) is None else bytes(token)  # type: ignore[arg-type]  # no token without it
-
-
-def _token(raw: msgspec.Raw | None) -> str | int | None:
-    try:
-        return None if raw is None else _token_decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None

@@ -36,7 +36,7 @@ CAUSES: Final = (
     "memory_soft", "memory_hard", "max_requests",
 )  # fmt: skip
 BREAKER_STATES: Final[tuple[State, ...]] = ("open", "half_open")
-TRANSPORTS: Final = ("websocket", "msgpack", "phoenix", "framed", "http", "mcp")
+TRANSPORTS: Final = ("websocket", "msgpack", "phoenix", "longpoll", "framed", "http", "sse", "mcp")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from trunkline.hub.connection import Services, Traffic
 from trunkline.hub.outbox import Flusher
 from trunkline.hub.principal import PENDING, AnsweredHandshake, Handshake, Principal
 from trunkline.hub.shares import Seat
-from trunkline_protocol.errors import RpcError, limit_error
+from trunkline_protocol.errors import RpcError, draining_error, limit_error
 
 MAX_CLIENT_CHARS: Final = 120
 """Characters that are kept of a client's name, its User-Agent."""
@@ -55,6 +55,7 @@ class EdgeContext:
         partial: account of the bytes of incomplete messages.
         listeners: the open connections, each with the place that it takes of its principal's, tenant's and address's.
         pending: those of them that have not authenticated yet.
+        is_closing: the hub stops, and takes no new ones: a kept-alive HTTP connection could still ask for one.
     """
 
     services: Services
@@ -73,6 +74,7 @@ class EdgeContext:
     )
     listeners: dict[Listener, Seat] = field(default_factory=dict)
     pending: PendingConnections = field(default_factory=PendingConnections)
+    is_closing: bool = False
 
     def enter(self, listener: Listener, peer: str) -> None:
         """Count a connection from now on."""
@@ -99,6 +101,7 @@ class EdgeContext:
         Args:
             spread: seconds for all; a few are closed without waiting.
         """
+        self.is_closing = True
         listeners = tuple(self.listeners)
         step = max(AT_ONCE, round(len(listeners) * CLOSE_STEP / max(spread, CLOSE_STEP)))
         for begin in range(0, len(listeners), step):
@@ -115,11 +118,13 @@ class EdgeContext:
         return len(chosen)
 
     def check_room(self, peer: str) -> None:
-        """Refuse one more connection where there are too many, or too many from its address.
+        """Refuse one more connection where there are too many, or too many from its address, or the hub stops.
 
         Raises:
-            RpcError: 2003, ``max_connections`` or ``max_connections_per_address``.
+            RpcError: 2003, ``max_connections`` or ``max_connections_per_address``; 1001, the hub stops.
         """
+        if self.is_closing:
+            raise draining_error()
         if len(self.listeners) >= self.max_connections:
             error = limit_error("max_connections", f"{len(self.listeners)} connections are open already")
             self.services.shares.refused.count(error)

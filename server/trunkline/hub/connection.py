@@ -49,7 +49,7 @@ class Traffic(NamedTuple):
     """The kind of a connection, and its traffic so far.
 
     Attributes:
-        transport: ``websocket``, ``msgpack``, ``phoenix``, ``framed``, ``http``, ``sse`` or ``mcp``.
+        transport: ``websocket``, ``msgpack``, ``phoenix``, ``longpoll``, ``framed``, ``http``, ``sse`` or ``mcp``.
         client: the peer's User-Agent, or None.
         received, sent: bytes so far; None where the transport does not count them.
     """

@@ -30,6 +30,7 @@ JSON: Final = ("Content-Type: application/json", "Accept: application/json")
 DOORS: Final[dict[str, tuple[str, tuple[str, ...], bytes]]] = {
     "ws": ("GET /ws", UPGRADE, b""),
     "phoenix": ("GET /socket/websocket?vsn=2.0.0", UPGRADE, b""),
+    "longpoll": ("GET /socket/longpoll?vsn=2.0.0", (), b""),
     "rpc": ("POST /rpc", JSON, MESSAGE),
     "api": ("POST /api/v1/debug/echo", JSON, PARAMS),
     "mcp": ("POST /mcp", JSON, MESSAGE),

@@ -22,7 +22,8 @@ from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import peer
 from tests.support.timing import PATIENCE, until
-from trunkline.edge.websocket.phoenix import BEARER, PATH, PhoenixEndpoint
+from trunkline.edge.phoenix.endpoint import BEARER, PATH, PhoenixEndpoint
+from trunkline.hub.principal import ANONYMOUS
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 URL = PATH + "?vsn=2.0.0"
@@ -325,8 +326,8 @@ async def test_a_client_that_vanishes_takes_its_calls_along(hub: RunningHub) -> 
 def test_the_endpoint_says_what_it_wants() -> None:
     endpoint = PhoenixEndpoint(8)
     with pytest.raises(RpcError, match=r"1\.0\.0"):
-        endpoint.negotiate({}, {})
-    one, other = (endpoint.negotiate({}, {"vsn": "2.0.0"}) for _ in range(2))
+        endpoint.negotiate({}, {}, ANONYMOUS)
+    one, other = (endpoint.negotiate({}, {"vsn": "2.0.0"}, ANONYMOUS) for _ in range(2))
     assert one.subprotocol is None
     assert one.dialect is not other.dialect
     assert endpoint.token({"authorization": "Bearer a"}, {"token": "b"}) == "a"

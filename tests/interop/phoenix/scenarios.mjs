@@ -2,7 +2,7 @@
 // Says what happens in JSON lines, and goes on where it has to wait for the test when that says a word on stdin.
 
 import { createInterface } from "node:readline";
-import { Socket } from "phoenix";
+import { LongPoll, Socket } from "phoenix";
 import WebSocket from "ws";
 
 const [, , scenario, endpoint, token] = process.argv;
@@ -27,6 +27,13 @@ const connect = (options = {}) => {
   socket.connect();
   return socket;
 };
+
+// A WebSocket that a proxy refuses; the endpoint of the polls is the real one.
+class Refused extends WebSocket {
+  constructor(url, ...more) {
+    super(url.replace("/socket/", "/refused/"), ...more);
+  }
+}
 
 const join = (channel) =>
   new Promise((resolve, reject) => channel.join().receive("ok", resolve).receive("error", reject).receive("timeout", reject));
@@ -95,7 +102,7 @@ const scenarios = {
 
   // Goes on where it was: the params of a join may be a function, which is asked again at each rejoin.
   async recover() {
-    const socket = connect();
+    const socket = connect(token === "longpoll" ? { transport: LongPoll } : {});
     let position;
     const channel = socket.channel("topic:jobs", () => (position ? { recover: position } : {}));
     const calls = socket.channel("rpc:jobs");
@@ -148,6 +155,80 @@ const scenarios = {
     const socket = connect({ authToken: token, reconnectAfterMs: () => 60_000 });
     socket.onError((error) => say("error", { message: error.message }));
     say("joined", { response: await join(socket.channel("rpc:a")) });
+  },
+
+  // As a Phoenix app has it: names and events of its own.
+  async room() {
+    const sockets = [connect(), connect({ transport: LongPoll }), connect()];
+    const rooms = sockets.map((socket) => socket.channel("room:42", { nick: "ann" }));
+    for (const [at, room] of rooms.entries()) {
+      room.on("new_msg", (payload) => say("new_msg", { at, payload }));
+      room.on("bytes", (payload) => say("bytes", { at, payload: payload.byteLength ? [...new Uint8Array(payload)] : payload }));
+      room.on("event.gap", () => say("gap", { at }));
+    }
+    for (const room of rooms) say("joined", { response: await join(room) });
+    say("pushed", await push(rooms[0], "new_msg", { body: "hi" }));
+    say("refused", await push(rooms[0], "event.gap", {}));
+    await told("bytes");
+    say("pushed", await push(rooms[0], "bytes", new Uint8Array([0, 255]).buffer));
+    await told("leave");
+    await leave(rooms[2]);
+    say("unmatched", { response: await join(sockets[2].channel("chat:1")).catch((reason) => reason) });
+    say("pushed", await push(rooms[1], "new_msg", { body: "bye" }));
+  },
+
+  // A client that names itself: phoenix.js joins again, with no position, and goes on where it was.
+  async remembers() {
+    const transport = token === "longpoll" ? { transport: LongPoll } : {};
+    const socket = connect({ ...transport, params: { client: `page-${token}` }, heartbeatIntervalMs: 60_000 });
+    const room = socket.channel(`room:${token}`);
+    room.on("new_msg", ({ n }) => say("new_msg", { n }));
+    room.on("event.gap", () => say("gap"));
+    room.join().receive("ok", ({ recovered, repeats }) => say("joined", { recovered, repeats }));
+    for (;;) {
+      await told("ping");
+      await new Promise((resolve) => socket.ping(resolve)); // a heartbeat
+      say("pinged");
+    }
+  },
+
+  // By long polling: calls, streams, bytes, topics, and what another client publishes.
+  async polls() {
+    const socket = connect({ transport: LongPoll, params: { token } });
+    const calls = socket.channel("rpc:polls");
+    const topic = socket.channel("topic:polls");
+    topic.on("event", (event) => say("event", { event }));
+    say("joined", { response: await join(topic) });
+    await join(calls);
+    const chunks = [];
+    calls.on("stream_chunk", (chunk) => chunks.push(chunk.index));
+    say("ok", await push(calls, "debug.echo", { value: { text: "é\n" } }));
+    say("error", await push(calls, "no.such", {}));
+    await push(calls, "debug.count", { n: 300 });
+    say("streamed", { chunks });
+    say("binary", await push(calls, "debug.echo", { value: { $bytes: "AQI=" } }));
+    await told("crowd");
+    const answers = await Promise.all(Array.from({ length: 250 }, (_, value) => push(calls, "debug.echo", { value })));
+    say("crowd", { values: answers.map(({ response }) => response) });
+    await told("leave");
+    say("left", { response: await leave(topic) });
+  },
+
+  // By long polling, with phoenix.js' authToken, which goes in a header of polls only.
+  async polls_with_auth_token() {
+    const socket = connect({ transport: LongPoll, authToken: token, reconnectAfterMs: () => 60_000 });
+    socket.onError((error) => say("error", { error }));
+    const channel = socket.channel("rpc:a");
+    say("joined", { response: await join(channel) });
+    say("ok", await push(channel, "rpc.ping", {}));
+  },
+
+  // The WebSocket does not come through: as a new Phoenix app configures it.
+  async falls_back() {
+    const socket = connect({ transport: Refused, longPollFallbackMs: 200 });
+    const channel = socket.channel("topic:fallback");
+    channel.on("event", ({ data }) => say("event", { data }));
+    say("joined", { response: await join(channel), transport: socket.transport === LongPoll });
   },
 
   async version_1() {

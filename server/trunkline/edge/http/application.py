@@ -39,7 +39,7 @@ NOT_KEPT: Final = {"Cache-Control": "no-store"}
 
 CORS_REQUEST_HEADERS: Final = (
     "Accept", "Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Prefer",
-    "Traceparent", "Tracestate", "X-Priority", "X-Request-Id", "X-Timeout-Ms",
+    "Traceparent", "Tracestate", "X-Phoenix-AuthToken", "X-Priority", "X-Request-Id", "X-Timeout-Ms",
 )  # fmt: skip
 CORS_ANSWER_HEADERS: Final = ("ETag", "Preference-Applied", "Retry-After", "WWW-Authenticate", "X-Request-Id")
 

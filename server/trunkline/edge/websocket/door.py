@@ -82,7 +82,7 @@ class WebSocketDoor:
             token = handshake.token
             self._require_room(headers, peer)
             principal = self.context.admit(handshake)
-            agreed = endpoint.negotiate(headers, handshake.params)
+            agreed = endpoint.negotiate(headers, handshake.params, principal)
         except RpcError as error:
             # No name here may hold it: with its traceback, which has this frame, it would be a cycle.
             return self._refuse(Refusal(peer, error, request_id_for(headers.get("x-request-id")), token), headers)

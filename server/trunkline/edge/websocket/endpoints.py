@@ -9,6 +9,7 @@ from typing import Protocol
 from typing_extensions import override
 
 from trunkline.edge.access.rules import choose_subprotocol, find_token
+from trunkline.hub.principal import Principal
 from trunkline_protocol.codecs import msgpack
 from trunkline_protocol.codecs.dialect import Dialect
 
@@ -31,8 +32,11 @@ class Endpoint(Protocol):
     def token(self, headers: Mapping[str, str], params: Mapping[str, str]) -> str | None:
         """The bearer token of an upgrade, wherever this endpoint's clients can put one; None without."""
 
-    def negotiate(self, headers: Mapping[str, str], params: Mapping[str, str]) -> Negotiated:
+    def negotiate(self, headers: Mapping[str, str], params: Mapping[str, str], principal: Principal) -> Negotiated:
         """The version and subprotocol that hub and peer agree on.
+
+        Args:
+            principal: who the peer is; ``PENDING`` where it has not said yet.
 
         Raises:
             RpcError: -32600, the peer offers only versions that this hub does not speak.
@@ -48,7 +52,7 @@ class JsonRpcEndpoint(Endpoint):
         return find_token(headers)
 
     @override
-    def negotiate(self, headers: Mapping[str, str], _params: Mapping[str, str]) -> Negotiated:
+    def negotiate(self, headers: Mapping[str, str], _params: Mapping[str, str], _principal: Principal) -> Negotiated:
         chosen = choose_subprotocol(headers)
         if chosen == msgpack.SUBPROTOCOL:
             return Negotiated(chosen, msgpack.MessagePackDialect(), "msgpack")

@@ -1,0 +1,1 @@
+"""Phoenix Channels V2, over WebSockets and by long polling."""
