@@ -9,7 +9,7 @@ import pytest
 
 from tests.hub.pubsub import PubSub
 from tests.protocol.phoenix import PhoenixPeer
-from trunkline.broker.memory import HistoryLimits
+from trunkline.broker.common import HistoryLimits
 from trunkline_protocol.codecs.phoenix_memory import ClientMemories, ClientMemory
 
 NAMES = ("room:*",)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.hub.pubsub import PubSub
 from tests.protocol.phoenix import UNMATCHED, PhoenixPeer, binary_broadcast, binary_push
-from trunkline.broker.memory import HistoryLimits
+from trunkline.broker.common import HistoryLimits
 from trunkline.hub.principal import Principal
 from trunkline_protocol.codecs.phoenix_names import ChannelNames, require_channels
 from trunkline_protocol.errors import ErrorCode
