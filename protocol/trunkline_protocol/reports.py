@@ -14,6 +14,7 @@ from msgspec import Meta
 from trunkline_protocol.health_reports import ExecutorReport
 from trunkline_protocol.json_schema import Schema
 from trunkline_protocol.messages import HubIdentity, HubLimits, Id
+from trunkline_protocol.principals import DEFAULT_TENANT
 
 MAX_CALLS: Final = 500
 """Calls in flight that one answer lists, the oldest first."""
@@ -308,6 +309,7 @@ class AssignParams(msgspec.Struct, forbid_unknown_fields=True):
 
     key: Annotated[str, Meta(description="a routing key, such as a collection's name")]
     worker_id: str
+    tenant: Annotated[str, Meta(description="whose collection it is; a shared one is default's")] = DEFAULT_TENANT
 
 
 class Assigned(msgspec.Struct):

@@ -51,3 +51,7 @@ class SharedNames:
         if tenant == DEFAULT_TENANT or any(matches(pattern, name) for pattern in self.patterns):
             return DEFAULT_TENANT
         return tenant
+
+
+NOTHING_SHARED: Final = SharedNames()
+"""Every name is its tenant's own."""

@@ -77,6 +77,7 @@ from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.depth import MAX_DEPTH
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.messages import HubLimits
+from trunkline_protocol.tenants import SharedNames
 
 if TYPE_CHECKING:
     from trunkline.observe.tracing import Tracer
@@ -184,6 +185,7 @@ class HubParts:
             hand_over=HandOverLimits(settings.hand_over_seconds, settings.rebalance_seconds),
             replacement=ReplacementLimits(settings.finish_seconds, settings.replace),
             technique_of=lambda pipeline_id: self.pipelines.technique_of(pipeline_id),  # noqa: PLW0108  # made later
+            shared_collections=SharedNames(settings.shared_collections),
             on_change=self._executors_changed,
             on_figures=self.figures.update,
         )
