@@ -213,7 +213,7 @@ EXECUTORS_RELOAD: Final = HubMethod(
 )  # fmt: skip
 EXECUTORS_ASSIGN: Final = HubMethod(
     "executors.assign", "Assign a routing key to an executor (role admin)",
-    reports.AssignParams, reports.Assigned, right="admin", target=("key", "worker_id"),
+    reports.AssignParams, reports.Assigned, right="admin", target=("key", "worker_id", "tenant"),
 )  # fmt: skip
 
 # --- configuration ---

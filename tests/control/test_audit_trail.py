@@ -31,6 +31,7 @@ IN_WORDS: Final[dict[str, tuple[dict[str, Any], str]]] = {
         ("worker_id", "executor-9", "executor-9"),
         ("group", "gpu", "gpu"),
         ("key", "notes", "notes"),
+        ("tenant", "acme", "acme"),
         ("config", {"log_level": "info", "rate_limit": 5}, "log_level,rate_limit"),
         ("technique", "plain", "plain"),
         ("pipeline_id", "p1", "p1"),
