@@ -197,6 +197,24 @@ async def test_a_gateway_acts_in_the_tenant_that_it_names(mock: MockHub) -> None
         assert (await gate.call("collections.list"))["collections"] == []
 
 
+async def test_a_purge_removes_a_tenants_collections_and_no_others(mock: MockHub, tmp_path: Path) -> None:
+    async with mock.connect(token="ann") as ann, mock.connect(token="bob") as bob:
+        await fill(ann, "ann", "wiki")
+        for who, hub in (("ann", ann), ("bob", bob)):
+            await fill(hub, who)
+        await ann.call("collections.create", {"name": "broken", "dimension": 2})
+        folder = tenant_folder(tmp_path / "data", "acme") / "collections"
+        (folder / "broken" / "collection.sqlite").write_bytes(b"damaged" * 1000)
+        deleted = await bob.call("tenants.delete", {"name": "acme", "purge": True})
+        assert (deleted["removed"]["collections"], folder.exists()) == (2, False)
+        assert (await contents(bob))["a"] == text_of("bob")
+        assert (await contents(bob, "wiki"))["a"] == text_of("ann"), "it is default's"
+    async with mock.connect(token="ann") as ann:
+        assert [each["name"] for each in (await ann.call("collections.list"))["collections"]] == ["wiki"]
+        await ann.call("collections.create", {"name": "docs"})
+        assert await contents(ann) == {}
+
+
 async def test_a_damaged_one_is_its_tenants_and_named_with_its_file(tmp_path: Path) -> None:
     ann, bob = Principal("ann", tenant="acme"), Principal("bob", tenant="bolt")
     settings = {"data_dir": str(tmp_path)}

@@ -14,7 +14,7 @@ from trunkline.jobs.former import FormerFiles
 from trunkline.methods.packs import PACKS, missing_modules
 from trunkline.storage.archive import ArchivedFile, ArchiveError
 from trunkline.storage.failures import damaged
-from trunkline.storage.tenant_folders import tenant_folder, tenants_in
+from trunkline.storage.tenant_folders import COLLECTIONS, tenant_folder, tenants_in
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.principals import DEFAULT_TENANT, is_name
 
@@ -101,9 +101,9 @@ def collection(name: str, tenant: str) -> Part:
     if missing := missing_modules("vectors"):
         words = f"collections need {', '.join(missing)}: pip install 'trunkline[{PACKS['vectors'].extra}]'"
         raise RpcError(ErrorCode.MISSING_DEPENDENCIES, words)
-    from trunkline.methods.vectors import rows, tenant_stores
+    from trunkline.methods.vectors import rows
 
-    folder = tenant_folder(Path(), tenant) / tenant_stores.FOLDER / name
+    folder = tenant_folder(Path(), tenant) / COLLECTIONS / name
     return Part("collection", name, folder.as_posix(), rows.FILE, tenant)
 
 
@@ -115,7 +115,7 @@ def parts_of(data: Path) -> Iterator[Part]:
         UnnamedFolderError: one among those of tenants does not say whose it is.
         RpcError: as :func:`collection`.
     """
-    roots = {tenant: tenant_folder(data, tenant) / "collections" for tenant in (DEFAULT_TENANT, *tenants_in(data))}
+    roots = {tenant: tenant_folder(data, tenant) / COLLECTIONS for tenant in (DEFAULT_TENANT, *tenants_in(data))}
     for folder in (data / JOBS.folder, *roots.values()):
         if folder.is_symlink() and not folder.exists():
             raise FileNotFoundError(

@@ -27,6 +27,8 @@ from trunkline.control.pipelines import PipelineLimits, Pipelines
 from trunkline.control.readings import Readings
 from trunkline.control.requests import request_log
 from trunkline.control.sampling import Sampler, failed_calls
+from trunkline.control.tenant_store import TenantStore
+from trunkline.control.tenants import Tenants
 from trunkline.control.topic_list import TopicList
 from trunkline.control.tracing import make_tracer
 from trunkline.edge.access.failures import FailedLogins
@@ -45,6 +47,7 @@ from trunkline.hosting.admission import credentials
 from trunkline.hosting.audited import refused
 from trunkline.hosting.executor_settings import group_specs
 from trunkline.hosting.runtime import ConfigurationError
+from trunkline.hosting.tenant_holdings import Holdings
 from trunkline.hub.authentication import Authentication
 from trunkline.hub.breaker import BreakerLimits, Breakers
 from trunkline.hub.byte_account import ByteAccount
@@ -76,7 +79,7 @@ from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.depth import MAX_DEPTH
 from trunkline_protocol.errors import RpcError
-from trunkline_protocol.messages import HubLimits
+from trunkline_protocol.messages import ActAs, HubLimits
 from trunkline_protocol.tenants import SharedNames
 
 if TYPE_CHECKING:
@@ -116,7 +119,11 @@ class HubParts:
         self.broker = self._broker(settings)
         serves = (self.router.route, self.pool.find, self.answers)
         self.jobs = Jobs(
-            settings.data.absolute() / "jobs", *serves, self.broker, JobLimits.of(settings, len(self.pool.executors))
+            settings.data.absolute() / "jobs",
+            *serves,
+            self.broker,
+            JobLimits.of(settings, len(self.pool.executors)),
+            lambda tenant: self.tenants.holds(tenant),  # noqa: PLW0108  # made later
         )
         self.fanout = Fanout(asyncio.get_running_loop().call_soon, time.monotonic, lambda: self.router.in_flight > 0)
         limits = self.limits = _connection_limits(settings)
@@ -146,6 +153,12 @@ class HubParts:
         self.framed = FramedDoors(self.context, __version__)
         self.pipelines = Pipelines(
             self.router, PipelineLimits(settings.max_pipelines, settings.max_pipelines_per_principal)
+        )
+        self.tenants = Tenants(
+            TenantStore(settings.data.absolute()),
+            Holdings(settings.data.absolute(), self.router, self.context, self.sessions, self.jobs),
+            required=settings.tenants_required,
+            changed=self.jobs.wake,
         )
         self._serve_own_methods()
 
@@ -240,7 +253,7 @@ class HubParts:
                 self.registrations,
                 self.shares,
                 RateLimiter(settings.rate_limit_per_tenant),
-                self.credentials.act_as,
+                self._act_as,
             ),
             AccessRules({*own_names, *settings.allowed_hosts}, settings.allowed_origins, self.logins.authenticate),
             Flusher(asyncio.get_running_loop()),
@@ -259,7 +272,10 @@ class HubParts:
         )
 
     def _principal_of(self, handshake: Handshake) -> Principal:
-        return self.credentials.authenticate(handshake)
+        return self.tenants.admitted(self.credentials.authenticate(handshake))
+
+    def _act_as(self, gateway: Principal, named: ActAs) -> Principal:
+        return self.tenants.admitted(self.credentials.act_as(gateway, named))
 
     def _serve_own_methods(self) -> None:
         self.router.handle(control_methods(self.view))
@@ -276,6 +292,7 @@ class HubParts:
             self.failed,
             JobCalls(self.jobs),
             self.pipelines,
+            self.tenants,
             CacheCalls(self.pool.broadcasts.send),
         ):
             self.router.handle(part.methods())

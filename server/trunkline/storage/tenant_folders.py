@@ -26,6 +26,8 @@ from trunkline.storage.staging import belong_to_owner_of
 from trunkline_protocol.principals import DEFAULT_TENANT
 
 ROOT: Final = "tenants"
+COLLECTIONS: Final = "collections"
+"""In a tenant's folder, the folder of its collections."""
 NAMED_IN: Final = "tenant.json"
 READABLE: Final = 40
 """Characters of a name that the folder shows, where the name itself cannot be a folder's."""

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 from trunkline.methods.vectors.store import CollectionStore
 from trunkline.storage.failures import told
-from trunkline.storage.tenant_folders import make_tenant_folder, tenant_folder
+from trunkline.storage.tenant_folders import COLLECTIONS, make_tenant_folder, tenant_folder
 from trunkline_protocol.principals import DEFAULT_TENANT
-
-FOLDER: Final = "collections"
-"""In a tenant's folder; of ``default``, in the data folder."""
 
 
 class TenantStores:
@@ -26,7 +22,7 @@ class TenantStores:
 
     def __init__(self, data: Path) -> None:
         self._data = data
-        self._stores = {DEFAULT_TENANT: CollectionStore(data / FOLDER)}
+        self._stores = {DEFAULT_TENANT: CollectionStore(data / COLLECTIONS)}
 
     def of(self, tenant: str) -> CollectionStore | None:
         """The collections of a tenant; None where it never had one.
@@ -34,7 +30,7 @@ class TenantStores:
         Raises:
             RpcError: as :meth:`made`.
         """
-        is_there = tenant in self._stores or (tenant_folder(self._data, tenant) / FOLDER).is_dir()
+        is_there = tenant in self._stores or (tenant_folder(self._data, tenant) / COLLECTIONS).is_dir()
         return self.made(tenant) if is_there else None
 
     def made(self, tenant: str) -> CollectionStore:
@@ -45,8 +41,8 @@ class TenantStores:
         """
         folder = tenant_folder(self._data, tenant)
         store = self._stores.get(tenant)
-        if store is None or not (folder / FOLDER).is_dir():
+        if store is None or not (folder / COLLECTIONS).is_dir():
             with told(f"the folder {folder}", folder):
                 make_tenant_folder(self._data, tenant)
-            store = self._stores[tenant] = CollectionStore(folder / FOLDER)
+            store = self._stores[tenant] = CollectionStore(folder / COLLECTIONS)
         return store
