@@ -27,7 +27,7 @@ LIBRARIES: dict[str, set[str]] = {
     "trunkline": set(),
     "trunkline.config": {"pydantic", "pydantic_settings"},
     "trunkline.group_settings": {"pydantic"},
-    "trunkline.tenant_settings": {"pydantic"},
+    "trunkline.tenant_settings": {"pydantic", "pydantic_settings"},
     "trunkline.hub": COMMON,
     "trunkline.broker": COMMON,
     "trunkline.control": {"psutil", *COMMON},

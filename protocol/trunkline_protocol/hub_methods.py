@@ -240,6 +240,11 @@ TENANTS_DELETE: Final = HubMethod(
     tenants.TenantDeleteParams, tenants.TenantDeleted, right="admin", idempotent=False, target=("name",),
 )  # fmt: skip
 
+TENANTS_USAGE: Final = HubMethod(
+    "tenants.usage", "What a tenant used, by day, and stores (role admin)",
+    tenants.TenantUsageParams, tenants.TenantUsageReport, right="admin", target=("tenant",),
+)  # fmt: skip
+
 # --- configuration ---
 
 CONFIG_GET: Final = HubMethod(

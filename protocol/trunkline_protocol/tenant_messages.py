@@ -89,6 +89,39 @@ class TenantThings(msgspec.Struct):
     sessions: int = 0
 
 
+Day = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$", description="of UTC, as 2026-03-01")]
+
+
+class UsedOnDay(msgspec.Struct, kw_only=True):
+    """What a tenant used on a day: calls that came from outside, their bytes of params and results, jobs' attempts as
+    calls, and the time that these, and the calls that methods made for them, were in executors.
+    """
+
+    day: Day
+    calls: int = 0
+    failed: int = 0
+    executor_seconds: float = 0.0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+class TenantUsageParams(msgspec.Struct, forbid_unknown_fields=True, rename={"first": "from", "last": "to"}):
+    """Params of ``tenants.usage``: the last 31 days where no days are named."""
+
+    tenant: Name
+    first: Day | None = None
+    last: Day | None = None
+
+
+class TenantUsageReport(msgspec.Struct):
+    """Result of ``tenants.usage``: ``days`` on which it used anything, and what it stores now, in bytes on the disk."""
+
+    tenant: Name
+    days: list[UsedOnDay]
+    collections: int
+    collection_bytes: int
+
+
 class TenantDeleted(msgspec.Struct):
     """Result of ``tenants.delete``. Where the hub was restarted meanwhile, ``removed`` is what there was since."""
 

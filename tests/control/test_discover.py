@@ -36,6 +36,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     "executors.assign": {"key": "discover", "worker_id": "executor-0"},
     "executors.drain": {"worker_id": "executor-0"},
     "tenants.create": {"name": "discover"},
+    "tenants.usage": {"tenant": "discover"},
 }
 
 

@@ -11,10 +11,12 @@ from typing import Any, Final
 import pytest
 
 from tests.hub.callers import tokens_file
+from tests.support.doubles import Asked
 from tests.support.timing import PATIENCE, until
-from trunkline import Hub, RpcError, method
+from trunkline import Context, Hub, RpcError, method
 from trunkline.client import ConnectError
 from trunkline.control.tenant_store import FILE, FOLDER, TenantStore
+from trunkline.control.tenant_usage import TenantUsage
 from trunkline.control.tenants import Tenants
 from trunkline.hub.principal import Principal
 from trunkline.storage.tenant_folders import make_tenant_folder, tenant_folder
@@ -216,6 +218,75 @@ async def test_jobs_of_a_suspended_tenant_are_not_begun(
     await until(lambda: "a" in ran, "it runs")
 
 
+async def used(root: Hub, tenant: str, **days: str) -> dict[str, Any]:
+    found: dict[str, Any] = await root.call("tenants.usage", {"tenant": tenant, **days})
+    return found
+
+
+async def test_what_each_used_is_counted_and_survives(tmp_path: Path) -> None:
+    async with hub_in(tmp_path) as mock, mock.connect(token="root") as root:
+        mock.method("echo", lambda text: text)
+        mock.method("outer", outer)
+        await root.call("echo", {"text": "unseen"})
+        assert not (tmp_path / "data" / FOLDER).exists(), "nothing is counted before there is a tenant"
+        async with mock.connect(token="ann", session=False) as ann, mock.connect(token="bob", session=False) as bob:
+            for text in ("a", "bb"):
+                await ann.call("echo", {"text": text})
+            await bob.call("outer")
+            await error_of(ann, "nothing.there")
+        (day,) = (await used(root, "acme"))["days"]
+        assert (day["calls"], day["failed"]) == (3, 1)
+        assert (day["bytes_in"], day["bytes_out"]) == (len('{"text":"a"}{"text":"bb"}{}'), len('"a""bb"'))
+        (day,) = (await used(root, "bolt"))["days"]
+        assert (day["calls"], day["failed"]) == (1, 0), "what a method calls is not one more"
+        assert 0 < day["executor_seconds"] < PATIENCE
+        assert (await used(root, "acme", to="2026-01-01"))["days"] == []
+        assert (await used(root, "nobody"))["days"] == []
+        assert (await error_of(root, "tenants.usage", tenant="acme", to="today")).code == ErrorCode.INVALID_PARAMS
+    async with hub_in(tmp_path) as mock, mock.connect(token="root") as root:
+        mock.method("echo", lambda text: text)
+        async with mock.connect(token="ann", session=False) as ann:
+            await ann.call("echo", {"text": "c"})
+        (day,) = (await used(root, "acme"))["days"]
+        assert day["calls"] == 4
+        await root.call("tenants.create", {"name": "acme"})
+        await root.call("tenants.delete", {"name": "acme", "purge": True})
+        assert (await used(root, "acme"))["days"] == []
+
+
+async def outer(ctx: Context) -> Any:
+    return await ctx.call("echo", {"text": "inner"})
+
+
+async def test_what_cannot_be_written_is_written_later(tmp_path: Path) -> None:
+    store = TenantStore(tmp_path)
+    usage = TenantUsage(store, asyncio.Lock())
+    who = Principal("ann", tenant="acme")
+    usage.count(Asked("m", {}, who), 0)
+    (tmp_path / FOLDER).write_text("no folder")
+    await usage._write()
+    usage.count(Asked("m", {}, who), 1)
+    (tmp_path / FOLDER).unlink()
+    (counted,) = await usage.of("acme", "2000-01-01", "9999-12-31")
+    assert (counted.calls, counted.failed, counted.bytes_in) == (2, 1, 4)
+    await usage.close()
+    store.close()
+
+
+async def test_days_follow_each_other_and_old_ones_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, now = TenantStore(tmp_path), [1_772_000_000.0]
+    monkeypatch.setattr("trunkline.control.tenant_usage.time.time", lambda: now[0])
+    usage, call = TenantUsage(store, asyncio.Lock()), Asked("m", {}, Principal("ann", tenant="acme"))
+    days = []
+    for later in (0, 1, 399, 401):
+        now[0] = 1_772_000_000.0 + later * 86_400
+        await usage._write()
+        usage.count(call, 0)
+        days = [each.day for each in await usage.of("acme", "2000-01-01", "9999-12-31")]
+    assert days == ["2026-02-26", "2027-03-31", "2027-04-02"], "the first is older than 400 days"
+    store.close()
+
+
 class Held:
     """Holdings whose removal does not come to its end."""
 
@@ -225,6 +296,9 @@ class Held:
 
     async def counted(self, tenant: str) -> TenantThings:
         return TenantThings(jobs=1)
+
+    async def stored(self, tenant: str) -> tuple[int, int]:
+        return 0, 0
 
     def disconnect(self, tenant: str, reason: str) -> TenantThings:
         return TenantThings(connections=2)

@@ -17,6 +17,7 @@ from msgspec import UNSET
 
 from trunkline.background import start_task
 from trunkline.control.tenant_store import TenantStore
+from trunkline.control.tenant_usage import DAY_SECONDS, TenantUsage
 from trunkline.hub.dispatch import Handlers, answering_later, replying
 from trunkline.hub.principal import Principal
 from trunkline_protocol.calls import Call
@@ -27,6 +28,7 @@ from trunkline_protocol.hub_methods import (
     TENANTS_GET,
     TENANTS_LIST,
     TENANTS_UPDATE,
+    TENANTS_USAGE,
 )
 from trunkline_protocol.principals import DEFAULT_TENANT, is_name
 from trunkline_protocol.tenant_messages import (
@@ -39,10 +41,14 @@ from trunkline_protocol.tenant_messages import (
     TenantParams,
     TenantThings,
     TenantUpdateParams,
+    TenantUsageParams,
+    TenantUsageReport,
     TenantView,
 )
 
 MAX_TENANTS: Final = 100_000
+USAGE_DAYS: Final = 30
+"""Before today, of a report that names no days."""
 MAX_METADATA_BYTES: Final = 16 * 1024
 AGAIN_SECONDS: Final = 1.0
 """Until what could not be removed is tried again."""
@@ -56,6 +62,13 @@ class TenantHoldings(Protocol):
 
     async def counted(self, tenant: str) -> TenantThings:
         """How much of each kind a tenant has.
+
+        Raises:
+            RpcError: that cannot be read now.
+        """
+
+    async def stored(self, tenant: str) -> tuple[int, int]:
+        """The number of collections of a tenant, and what they take of the disk, in bytes.
 
         Raises:
             RpcError: that cannot be read now.
@@ -80,6 +93,9 @@ class Tenants:
         holdings: what tenants have.
         required: whether a tenant has to have a record.
         changed: called when jobs may begin that could not before.
+
+    Attributes:
+        usage: what tenants use.
     """
 
     def __init__(
@@ -92,6 +108,7 @@ class Tenants:
         self._records: dict[str, TenantView] = {}
         self._names: list[str] = []
         self._one = asyncio.Lock()
+        self.usage = TenantUsage(store, self._one)
         self._removals: dict[str, asyncio.Task[TenantThings]] = {}
 
     # --- life ---
@@ -104,9 +121,12 @@ class Tenants:
         """
         for record in self._store.load():
             self._keep(record)
+        self.usage.is_on = bool(self._records)
+        self.usage.open()
 
     def start(self) -> None:
-        """Go on with removing what was being removed when the hub ended."""
+        """Count what tenants use, and go on with removing what was being removed when the hub ended."""
+        self.usage.start()
         for record in [*self._records.values()]:
             if record.state == "deleting":
                 self._begin_removal(record.name)
@@ -115,6 +135,7 @@ class Tenants:
         """Release the file. Nothing may be called after this."""
         for task in self._removals.values():
             task.cancel()
+        await self.usage.close()
         async with self._one:
             await asyncio.to_thread(self._store.close)
 
@@ -126,7 +147,8 @@ class Tenants:
         Raises:
             RpcError: 6002, its tenant is suspended or being deleted, or has to have a record and has none.
         """
-        if principal.tenant != DEFAULT_TENANT and (self._records or self._required):
+        if principal.tenant != DEFAULT_TENANT:
+            self.usage.is_on = True
             record = self._records.get(principal.tenant)
             if record is None and self._required:
                 words = (
@@ -138,7 +160,9 @@ class Tenants:
         return principal
 
     def holds(self, tenant: str) -> bool:
-        """Whether a tenant's jobs are not to be begun."""
+        """Whether a tenant's jobs, one of which is to be begun, are not to be."""
+        if tenant != DEFAULT_TENANT:
+            self.usage.is_on = True
         record = self._records.get(tenant)
         return record is not None and record.state != "active"
 
@@ -152,6 +176,7 @@ class Tenants:
             | replying(TENANTS_GET, self._get)
             | answering_later(TENANTS_UPDATE, lambda _call, params: self._update(params))
             | answering_later(TENANTS_DELETE, lambda _call, params: self._delete(params))
+            | answering_later(TENANTS_USAGE, lambda _call, params: self._usage(params))
         )
 
     async def _create(self, params: TenantCreateParams) -> TenantCreated:
@@ -220,6 +245,12 @@ class Tenants:
             removal = self._begin_removal(name)
         return TenantDeleted(name, True, await asyncio.shield(removal))
 
+    async def _usage(self, params: TenantUsageParams) -> TenantUsageReport:
+        first = params.first or time.strftime("%Y-%m-%d", time.gmtime(time.time() - USAGE_DAYS * DAY_SECONDS))
+        days = await self.usage.of(params.tenant, first, params.last or "9999-12-31")
+        collections, size = await self._holdings.stored(params.tenant)
+        return TenantUsageReport(params.tenant, days, collections, size)
+
     # --- removing ---
 
     def _begin_removal(self, name: str) -> asyncio.Task[TenantThings]:
@@ -239,6 +270,7 @@ class Tenants:
                 _add(removed, await self._holdings.purge(name))
                 async with self._one:
                     await asyncio.to_thread(self._store.remove, name)
+                    self.usage.forget(name)
                     del self._records[name]
                     self._names.remove(name)
                 return removed

@@ -160,6 +160,7 @@ class HubParts:
             required=settings.tenants_required,
             changed=self.jobs.wake,
         )
+        self.usage = self.tenants.usage
         self._serve_own_methods()
 
     def _observe(self, settings: Settings) -> None:
@@ -301,6 +302,8 @@ class HubParts:
 
     def _record(self, call: Call, method: str | None, seconds: float, code: int) -> None:
         self._count(method, seconds, code, call.waited, call.ran, len(call.params), call.bytes_out)
+        if self.usage.is_on:
+            self.usage.count(call, code)
         if code:
             self.health.failures.note(method, call.failure)
         if self.tracer is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 from pathlib import Path
 from typing import Any, Final
@@ -50,6 +51,22 @@ class Holdings:
             connections=sum(each.principal.tenant == tenant for each in self._context.listeners),
             sessions=sum(each.owner.connection.principal.tenant == tenant for each in self._sessions.table.entries()),
         )
+
+    async def stored(self, tenant: str) -> tuple[int, int]:
+        """The number of collections of a tenant, and what they take of the disk, in bytes.
+
+        Raises:
+            RpcError: its folder cannot be read.
+        """
+        return await asyncio.to_thread(self._stored, tenant)
+
+    def _stored(self, tenant: str) -> tuple[int, int]:
+        folder, names = tenant_folder(self._data, tenant) / COLLECTIONS, self._collections(tenant)
+        size = 0
+        for file in (each for name in names for each in (folder / name).glob("*")):
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                size += file.stat().st_size
+        return len(names), size
 
     def disconnect(self, tenant: str, reason: str) -> TenantThings:
         """End the connections (4501) and sessions of a tenant."""
