@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.inputs import InputWindow
+from trunkline_protocol.principals import DEFAULT_TENANT
 from trunkline_protocol.request_ids import given_request_id, new_request_id
 from trunkline_protocol.traces import TraceContext
 
@@ -340,6 +341,12 @@ class Call:
         It is that of the outermost call, through however many methods, unless one of them runs with its own rights.
         """
         raise NotImplementedError
+
+    @property
+    def tenant(self) -> str:
+        """The tenant that the call is made for."""
+        caller = self.caller()
+        return DEFAULT_TENANT if caller is None else caller.tenant
 
     @property
     def outer_method(self) -> str:

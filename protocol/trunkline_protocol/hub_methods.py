@@ -15,6 +15,7 @@ import msgspec
 from trunkline_protocol import administration as admin
 from trunkline_protocol import health_reports, reports
 from trunkline_protocol import hub_messages as said
+from trunkline_protocol import tenant_messages as tenants
 from trunkline_protocol.messages import StreamCredit, StreamPush
 from trunkline_protocol.session import SessionAck, SessionClose, SessionOpen, SessionOpened
 
@@ -213,7 +214,35 @@ EXECUTORS_RELOAD: Final = HubMethod(
 )  # fmt: skip
 EXECUTORS_ASSIGN: Final = HubMethod(
     "executors.assign", "Assign a routing key to an executor (role admin)",
-    reports.AssignParams, reports.Assigned, right="admin", target=("key", "worker_id"),
+    reports.AssignParams, reports.Assigned, right="admin", target=("key", "worker_id", "tenant"),
+)  # fmt: skip
+
+# --- tenants ---
+
+TENANTS_CREATE: Final = HubMethod(
+    "tenants.create", "Make the record of a tenant (role admin)",
+    tenants.TenantCreateParams, tenants.TenantCreated, right="admin", target=("name",),
+)  # fmt: skip
+TENANTS_LIST: Final = HubMethod(
+    "tenants.list", "The records of tenants (role admin)",
+    tenants.TenantListParams, tenants.TenantPage, right="admin",
+)  # fmt: skip
+TENANTS_GET: Final = HubMethod(
+    "tenants.get", "The record of a tenant (role admin)",
+    tenants.TenantParams, tenants.TenantView, right="admin", target=("name",),
+)  # fmt: skip
+TENANTS_UPDATE: Final = HubMethod(
+    "tenants.update", "Change the record of a tenant, or suspend it (role admin)",
+    tenants.TenantUpdateParams, tenants.TenantView, right="admin", target=("name",),
+)  # fmt: skip
+TENANTS_DELETE: Final = HubMethod(
+    "tenants.delete", "Remove the record of a tenant, with purge all that it has (role admin)",
+    tenants.TenantDeleteParams, tenants.TenantDeleted, right="admin", idempotent=False, target=("name",),
+)  # fmt: skip
+
+TENANTS_USAGE: Final = HubMethod(
+    "tenants.usage", "What a tenant used, by day, and stores (role admin)",
+    tenants.TenantUsageParams, tenants.TenantUsageReport, right="admin", target=("tenant",),
 )  # fmt: skip
 
 # --- configuration ---

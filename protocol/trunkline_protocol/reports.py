@@ -320,6 +320,7 @@ class AssignParams(msgspec.Struct, forbid_unknown_fields=True):
 
     key: Annotated[str, Meta(description="a routing key, such as a collection's name")]
     worker_id: str
+    tenant: Annotated[str, Meta(description="whose collection it is; a shared one is default's")] = DEFAULT_TENANT
 
 
 class Assigned(msgspec.Struct):

@@ -67,3 +67,7 @@ class SharedNames:
         if tenant == DEFAULT_TENANT or self.reaches(name):
             return DEFAULT_TENANT
         return tenant
+
+
+NOTHING_SHARED: Final = SharedNames()
+"""Every name is its tenant's own."""

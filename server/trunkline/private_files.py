@@ -12,7 +12,7 @@ from typing import Final
 OTHERS: Final = 0o077
 """The bits of everybody else; as a umask, files are made with 0600 and folders with 0700."""
 
-PARTS: Final = ("collections", "jobs", "models")
+PARTS: Final = ("collections", "jobs", "models", "tenants", "tenant-records")
 """The folders in a data folder."""
 
 logger = logging.getLogger("trunkline")

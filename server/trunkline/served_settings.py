@@ -51,7 +51,7 @@ class ServedSettings(BaseSettings):
         None, ge=0, description="free bytes below which health warns; unset = 5 %, 0 = never"
     )
     documents_root: str | None = Field(
-        None, description="folder whose files documents.process may read, or several joined by ':'; unset = none"
+        None, description="folder whose files documents.process may read, or several (:), each tenant's with {tenant}"
     )
     document_seconds: float = Field(
         defaults.DOCUMENT_SECONDS, gt=0, le=2**31, description="how long reading one document may take"

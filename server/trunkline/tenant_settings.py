@@ -1,4 +1,4 @@
-"""The settings of what tenants have in common."""
+"""The settings of tenants."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ Patterns = Annotated[Names, AfterValidator(require_patterns)]
 
 
 class TenantSettings(BaseModel):
-    """What is not a tenant's own, by patterns of names."""
+    """Which tenants there are, and what is not a tenant's own, by patterns of names."""
 
+    tenants_required: bool = Field(False, description="refuse credentials whose tenant has no record")
     shared_topics: Patterns = Field((), description="topics that all tenants have in common")
     shared_methods: Patterns = Field((), description="names under which clients serve methods to all tenants")
     shared_collections: Patterns = Field((), description="collections that all tenants have in common")

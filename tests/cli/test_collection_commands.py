@@ -82,6 +82,21 @@ def test_rebuilding_can_change_the_index(hub: RunningHub) -> None:
     requires_failure(run(hub, "rebuild", "small", "--set", "m=3"), 2, "--set needs --kind")
 
 
+def test_another_tenants_are_named_with_the_tenant(hub: RunningHub, books: str, tmp_path: Path) -> None:
+    file = str(tmp_path / "books.jsonl")
+    assert trunkline_process("collections", "export", books, file, "--url", hub.url).returncode == 0
+    acme = ("--tenant", "acme")
+    assert run(hub, "import", books, file, *acme).stderr == "imported 300 items\n"
+    assert run(hub, "delete", books, "--yes", "--tenant", "bolt").returncode == 1
+    described = json.loads(run(hub, "stats", books, *acme).stdout)
+    assert (described["tenant"], described["count"]) == ("acme", 300)
+    heading, row = run(hub, "list", *acme).stdout.splitlines()
+    assert (heading.split()[-1], row.split()[-1]) == ("tenant", "acme")
+    assert run(hub, "delete", books, "--yes", *acme).returncode == 0
+    assert json.loads(run(hub, "list", "--json", *acme).stdout) == []
+    assert json.loads(run(hub, "stats", books).stdout)["count"] == 300
+
+
 def test_deleting_is_not_done_by_mistake(hub: RunningHub) -> None:
     call(hub, "collections.create", name="gone", dimension=2)
     requires_failure(run(hub, "delete", "gone", stdin=""), 2, "add --yes")

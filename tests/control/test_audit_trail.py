@@ -31,6 +31,8 @@ IN_WORDS: Final[dict[str, tuple[dict[str, Any], str]]] = {
         ("worker_id", "executor-9", "executor-9"),
         ("group", "gpu", "gpu"),
         ("key", "notes", "notes"),
+        ("tenant", "acme", "acme"),
+        ("name", "acme", "acme"),
         ("config", {"log_level": "info", "rate_limit": 5}, "log_level,rate_limit"),
         ("technique", "plain", "plain"),
         ("pipeline_id", "p1", "p1"),
@@ -43,7 +45,7 @@ IN_WORDS: Final[dict[str, tuple[dict[str, Any], str]]] = {
 NAMES_NOTHING: Final = {
     "token", "resume", "recover", "history", "after", "limit", "data", "idempotency_key", "params", "result", "summary",
     "streaming", "idempotent", "max_concurrency", "timeout_ms", "drain", "priority", "status", "cursor", "time_range",
-    "series",
+    "series", "display_name", "metadata", "state", "purge", "from", "to",
 }  # fmt: skip
 """Params of the hub's methods that say how, or carry a payload or a secret. A new one has to be put here or above."""
 

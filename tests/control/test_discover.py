@@ -35,6 +35,8 @@ PARAMS: dict[str, dict[str, Any]] = {
     "pipeline.initialize": {"technique": "plain", "config": {}},
     "executors.assign": {"key": "discover", "worker_id": "executor-0"},
     "executors.drain": {"worker_id": "executor-0"},
+    "tenants.create": {"name": "discover"},
+    "tenants.usage": {"tenant": "discover"},
 }
 
 
@@ -52,7 +54,12 @@ async def made(debug_peer: Peer) -> dict[str, dict[str, Any]]:
     pipelines = [
         {"pipeline_id": await debug_peer.result("pipeline.initialize", PARAMS["pipeline.initialize"])} for _ in range(2)
     ]
+    for tenant in ("kept", "gone"):
+        await debug_peer.result("tenants.create", {"name": tenant})
     return {
+        "tenants.get": {"name": "kept"},
+        "tenants.update": {"name": "kept"},
+        "tenants.delete": {"name": "gone"},
         "jobs.get": job,
         "jobs.cancel": job,
         "pipeline.get": pipelines[0],

@@ -79,8 +79,8 @@ class Executors:
             raise ZeroDivisionError
         return Reloaded([], 3, [f"of {group}"], [], [])
 
-    async def assign(self, key: str, worker_id: str) -> Assigned:
-        return Assigned(key, 5, worker_id)
+    async def assign(self, key: str, worker_id: str, tenant: str) -> Assigned:
+        return Assigned(key, 5 if tenant == "default" else 6, worker_id)
 
 
 async def test_orders_are_answered_when_they_are_done(caplog: pytest.LogCaptureFixture) -> None:
@@ -92,6 +92,8 @@ async def test_orders_are_answered_when_they_are_done(caplog: pytest.LogCaptureF
     assert (await outcome(handlers, "executors.reload", {"group": "gpu"}))["added"] == ["of gpu"]
     assigned = await outcome(handlers, "executors.assign", {"key": "k", "worker_id": "executor-1"})
     assert assigned == {"key": "k", "slot": 5, "worker_id": "executor-1"}
+    params = {"key": "k", "worker_id": "executor-1", "tenant": "acme"}
+    assert (await outcome(handlers, "executors.assign", params))["slot"] == 6
     broken = await outcome(handlers, "executors.reload", {"group": "broken"})
     assert (broken.code, broken.message) == (ErrorCode.INTERNAL_ERROR, "the hub failed to answer executors.reload")
     assert "ZeroDivisionError" in caplog.text

@@ -33,6 +33,16 @@ def test_other_params_and_other_methods_go_on() -> None:
     assert quarantine.refusal("other", b"{}", 1.0) is None
 
 
+def test_what_kills_for_one_tenant_is_no_suspect_of_another() -> None:
+    quarantine = Quarantine(LIMITS)
+    assert [quarantine.killed("m", b"{}", 0.0, "acme") for _ in range(LIMITS.kills)] == [False, False, True]
+    assert quarantine.refusal("m", b"{}", 0.0, "acme") is not None
+    assert quarantine.refusal("m", b"{}", 0.0, "bolt") is None
+    assert quarantine.refusal("m", b"{}", 0.0) is None
+    quarantine.survived("m", b"{}", "bolt")
+    assert quarantine.refusal("m", b"{}", 0.0, "acme") is not None
+
+
 def test_two_kills_are_chance() -> None:
     quarantine = Quarantine(LIMITS)
     assert not quarantine.killed("m", b"{}", 0.0)

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from tests.support.doubles import Asked
 from trunkline.executors.queueing import PREFETCH_LIMIT, LaneLoad, RoutingKeys, default_of
+from trunkline.hub.principal import Principal
 from trunkline_protocol.catalogue import MethodInfo, Parameter
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.tenants import SharedNames, key_in
 
 
 def learned(slots: int, run_seconds: float) -> LaneLoad:
@@ -64,6 +68,30 @@ def test_a_missing_key_is_named(params: bytes) -> None:
     with pytest.raises(RpcError, match="collection") as caught:
         RoutingKeys().value(INFO, params)
     assert caught.value.code == ErrorCode.INVALID_PARAMS
+
+
+VECTORS = msgspec.structs.replace(INFO, pack="vectors")
+OTHER_PACKS = msgspec.structs.replace(INFO, pack="graph")
+
+
+@pytest.mark.parametrize(
+    ("tenant", "collection", "key"),
+    [
+        ("default", "docs", "docs"),
+        ("acme", "docs", key_in("acme", "docs")),
+        ("bolt", "docs", key_in("bolt", "docs")),
+        ("acme", "wiki.a", "wiki.a"),
+    ],
+)
+async def test_a_collection_is_routed_as_its_tenants(tenant: str, collection: str, key: str) -> None:
+    keys = RoutingKeys(SharedNames(("wiki.*",)))
+    who = Principal("ann", tenant=tenant, collections=("docs", "wiki.>"))
+    assert keys.allowed(VECTORS, Asked("m", {"collection": collection}, who)) == key
+    assert keys.allowed(OTHER_PACKS, Asked("m", {"collection": collection}, who)) == collection, (
+        "the key of another pack's method is its own"
+    )
+    with pytest.raises(RpcError, match="may not use the collection other"):
+        keys.allowed(VECTORS, Asked("m", {"collection": "other"}, who))
 
 
 def test_decoders_of_methods_do_not_mix() -> None:

@@ -32,8 +32,15 @@ def executor(index: int = 0, max_concurrency: int = 2) -> ExecutorHandle:
     return handle
 
 
+class HubsCall(Call):
+    """A call of the hub itself."""
+
+    def caller(self) -> None:
+        return None
+
+
 def runs(handle: ExecutorHandle, key: int, lane: Lane = "loop", **info: Any) -> Call:
-    call = Call(f"{lane}.{key}", b"{}")
+    call = HubsCall(f"{lane}.{key}", b"{}")
     call.info = MethodInfo(call.method, "", "lab", False, lane=lane, **info)
     call.key = key
     handle.in_flight[key] = call

@@ -24,6 +24,8 @@ UNNUMBERED = {"auth", "rpc.ping", "session.open", "session.close", "subscribe", 
 FOR_ADMINS = {
     "system.calls", "system.cancel", "system.topics", "system.failure", "executors.drain", "executors.assign",
     "executors.reload", "cache.clear", "config.get", "config.validate", "config.update", "config.reload",
+    "tenants.create", "tenants.list", "tenants.get", "tenants.update", "tenants.delete",
+    "tenants.usage",
 }  # fmt: skip
 
 TOKEN, DIGEST = new_token()

@@ -18,10 +18,12 @@ pytest.importorskip("faiss")
 from tests.support.stored_collections import contents, make, opened, upsert_of
 from trunkline import Context
 from trunkline.methods.vectors.owner import CollectionOwner
-from trunkline.methods.vectors.store import Collection, CollectionStore, InUse
+from trunkline.methods.vectors.store import Collection, CollectionStore, InUse, Manifest
 from trunkline.storage import locking
 from trunkline.storage.database import Database, read_beside
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.principals import Principal
+from trunkline_protocol.tenants import key_in
 
 
 def put(collection: Collection, *ids: str) -> None:
@@ -188,11 +190,31 @@ def test_closing_one_that_was_moved_leaves_the_one_in_its_place_alone(tmp_path: 
 class HereContext(Context):
     """A context whose thread is the caller's."""
 
-    def __init__(self) -> None:
-        pass
+    def __init__(self, tenant: str = "default") -> None:
+        self._who = Principal("ann", tenant=tenant)
+
+    @property
+    def principal(self) -> Principal:
+        return self._who
 
     async def run_in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         return function(*args)
+
+
+async def test_what_moves_to_another_executor_is_closed_for_its_tenant_alone(tmp_path: Path) -> None:
+    owner, acme, bolt = CollectionOwner(), HereContext("acme"), HereContext("bolt")
+    owner.load({"data_dir": tmp_path, "shared_collections": ("wiki",)})
+    opened = {}
+    for name, who in (("docs", acme), ("docs", bolt), ("wiki", bolt)):
+        assert await owner.create(Manifest(name=name, dimension=2, model=None, metadata={}), who) is None
+        opened[name, who] = await owner.get(name, who)
+    assert await owner.get("wiki", acme) is opened["wiki", bolt]
+    await owner.release(lambda key: key in (key_in("acme", "docs"), key_in("bolt", "wiki")))
+    assert [each.closed for each in opened.values()] == [True, False, False]
+    await owner.delete(opened["docs", bolt], bolt)
+    assert await owner.find("docs", bolt) is None
+    assert await owner.find("docs", acme) not in (None, opened["docs", acme])
+    owner.close()
 
 
 async def test_that_one_cannot_be_opened_is_logged_once_until_it_opens(

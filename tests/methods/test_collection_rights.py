@@ -42,7 +42,7 @@ VALUES: Final[dict[str, Any]] = {
 @pytest.fixture
 async def mock(tmp_path: Path) -> AsyncIterator[MockHub]:
     file = tokens_file(tmp_path, HEAD, ENTRIES)
-    async with MockHub(vectors, documents, rag, tokens_file=file) as running:
+    async with MockHub(vectors, documents, rag, tokens_file=file, shared_collections=(">",)) as running:
         async with running.connect(token="all") as hub:
             for name in (OWN, OTHERS):
                 await hub.call("collections.create", {"name": name, "dimension": 2})

@@ -15,6 +15,7 @@ pytest.importorskip("semantic_text_splitter")
 
 from trunkline.methods.documents.folders import FoundFile, Roots, read_file, walk
 from trunkline.methods.documents.formats import Unreadable
+from trunkline.storage.tenant_folders import folder_name
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 FORBIDDEN, INVALID = ErrorCode.FORBIDDEN, ErrorCode.INVALID_PARAMS
@@ -44,6 +45,21 @@ def names(found: FoundFile, include: Sequence[str] = (), exclude: Sequence[str] 
 
 def test_without_roots_no_file_is_read() -> None:
     assert "set TRUNKLINE_DOCUMENTS_ROOT" in refused(Roots(None), "/etc/passwd", FORBIDDEN)
+
+
+def test_a_tenant_reads_in_its_own_folders_alone(tmp_path: Path) -> None:
+    for folder in ("common", "own/acme", "own/default", f"own/{folder_name('Acme')}"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.md").touch()
+    setting = f"{tmp_path / 'common'}:{tmp_path / 'own' / '{tenant}'}"
+    assert names(Roots(setting).find("common")) == ["common/a.md"]
+    assert Roots(setting).find("default").path == tmp_path / "own" / "default"
+    acme = Roots(setting, "acme")
+    assert names(acme.find(".")) == ["a.md"]
+    for path in ("../default", str(tmp_path / "common" / "a.md"), str(tmp_path / "own" / "default")):
+        refused(acme, path, FORBIDDEN)
+    assert Roots(setting, "Acme").find(".").path == tmp_path / "own" / folder_name("Acme")
+    assert "{tenant}" in refused(Roots(str(tmp_path / "common"), "acme"), "a.md", FORBIDDEN)
 
 
 @pytest.mark.parametrize("path", ["../secret.md", "sub/../../secret.md", "sub/../a.txt", "..", "/etc/passwd"])

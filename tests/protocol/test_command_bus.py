@@ -52,7 +52,7 @@ def test_a_query() -> None:
         "id": 1,
         "method": "rag.execute",
         "params": {"query": "what?", "options": {"top_k": 2}},
-        "metadata": {"tenant": "t1", "user": 7, "language": "hr"},
+        "metadata": {"tenant": "t1", "user": 7, "language": "hr", "act_as": {"principal": "7", "tenant": "t1"}},
     }
     assert bus.answers(jsonrpc.encode_result(b"1", b'{"answer":"this"}')) == [
         {"type": "result", "query_id": "q-1", "data": {"answer": "this"}}
@@ -84,7 +84,31 @@ def test_collections() -> None:
     params = {"tenant": "t", "action": "create", "name": "docs", "dimension": 3}
     request = bus.asked({"id": 1, "command": "manage_collections", "params": params})
     assert (request["method"], request["params"]) == ("collections.create", {"name": "docs", "dimension": 3})
-    assert request["metadata"] == {"tenant": "t"}
+    assert request["metadata"] == {"tenant": "t", "act_as": {"principal": "command-bus", "tenant": "t"}}
+
+
+def test_whose_a_query_is() -> None:
+    for params, acting in (
+        ({}, None),
+        ({"user": "ann"}, None),
+        ({"tenant": "t", "user": "ann"}, {"principal": "ann", "tenant": "t"}),
+        ({"tenant": "t", "user": {"id": 1}}, {"principal": "command-bus", "tenant": "t"}),
+    ):
+        request = Bus().asked({"id": 1, "command": "query", "params": {"query": "?", **params}})
+        assert request.get("metadata", {}).get("act_as") == acting
+    own = {"principal": "bob", "tenant": "u"}
+    asked = {"id": 1, "command": "query", "params": {"tenant": "t", "query": "?"}, "metadata": {"act_as": own}}
+    assert Bus().asked(asked)["metadata"]["act_as"] == own
+    for wrong in (5, None, ["t"]):
+        answer = Bus().refused(json.dumps({"id": 1, "command": "query", "params": {"tenant": wrong}}).encode())
+        assert "params.tenant" in answer["error"]
+
+
+def test_a_tenant_is_made_by_its_name() -> None:
+    request = Bus().asked({"id": 1, "command": "create_tenant", "params": {"tenant": "t", "name": "T Ltd"}})
+    assert (request["method"], request["params"]) == ("tenants.create", {"name": "t", "display_name": "T Ltd"})
+    request = Bus().asked({"id": 1, "command": "create_tenant", "params": {"name": "t"}})
+    assert request["params"] == {"name": "t"}
 
 
 @pytest.mark.parametrize("params", [{}, {"action": "drop"}, {"action": 5}, {"action": None}])
@@ -101,7 +125,8 @@ def test_what_no_pack_serves_is_an_import_error_by_name(command: str, method: st
     bus = Bus()
     request = bus.asked({"id": "c", "command": command, "params": {"tenant": "t", "documents": ["a"]}})
     assert request["method"] == method
-    assert request["params"]["tenant"] == "t"
+    said = request["params"]["name"] if command == "create_tenant" else request["metadata"]["tenant"]
+    assert said == "t"
     (answer,) = bus.answers(error(1, ErrorCode.METHOD_NOT_FOUND, "no method"))
     assert (answer["type"], answer["query_id"]) == ("error", "c")
     assert command in answer["error"]

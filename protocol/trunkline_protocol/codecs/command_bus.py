@@ -3,15 +3,16 @@
 =====================  ==========================================================================================
 ``query``              ``rag.execute``; with ``stream: true`` ``rag.stream``
 ``process_documents``  ``documents.process``
-``create_tenant``      ``tenants.create``
+``create_tenant``      ``tenants.create``; the param ``tenant`` is its name, and ``name`` then what it is called
 ``manage_collections`` ``collections.<action>``: ``create``, ``list``, ``stats``, ``delete``
 ``auth``               ``auth``, where the hub wants a token
 =====================  ==========================================================================================
 
 Answers: ``{type: "result", query_id, data}``; of a stream ``{type: "chunk", query_id, content}`` for each piece of the
 answer's text and ``{type: "complete", query_id, data}``, the data being what ``result`` would have; and
-``{type: "error", query_id, error, details}``, where ``error`` is text. ``tenant``, ``user`` and ``language`` of queries
-and collections are metadata of the call. ``id`` is a string or an integer; without one ``query_id`` is null.
+``{type: "error", query_id, error, details}``, where ``error`` is text. ``tenant``, ``user`` and ``language`` of
+queries, documents and collections are metadata of the call, and one with a ``tenant`` is made in it, by ``act_as``.
+``id`` is a string or an integer; without one ``query_id`` is null.
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ from trunkline_protocol.values import has_too_many_members, too_much
 COMMANDS: Final = ("query", "process_documents", "create_tenant", "manage_collections", "auth")
 ACTIONS: Final = ("create", "list", "stats", "delete")
 
+COMMANDER: Final = "command-bus"
+"""The principal of commands that name a tenant, and no user."""
+
+_IN_TENANT: Final = ("query", "process_documents", "manage_collections")
 _ABOUT: Final = ("tenant", "user", "language")
 """Params that say for whom, and not what."""
 
@@ -107,8 +112,10 @@ class CommandBusDialect(FramedDialect):
     def _call(self, command: _Command) -> bytes:
         params, metadata = dict(command.params), dict(command.metadata)
         name, streaming = command.command, False
-        if name in ("query", "manage_collections"):
+        if name in _IN_TENANT:
             metadata |= {about: params.pop(about) for about in _ABOUT if about in params}
+            if "tenant" in metadata and "act_as" not in metadata:
+                metadata["act_as"] = _acting(metadata)
         if name == "query":
             streaming = _pop(params, "stream", bool, False)
             method = "rag.stream" if streaming else "rag.execute"
@@ -119,6 +126,8 @@ class CommandBusDialect(FramedDialect):
             method = f"collections.{action}"
         elif name in _METHODS:
             method = _METHODS[name]
+            if name == "create_tenant" and "tenant" in params:
+                params = _named_tenant(params)
         else:
             raise RpcError(ErrorCode.INVALID_REQUEST, f"no command {name!r:.200}; there are: {', '.join(COMMANDS)}")
         if command.id is not None:
@@ -152,6 +161,20 @@ class CommandBusDialect(FramedDialect):
 
 
 _METHODS: Final = {"process_documents": "documents.process", "create_tenant": "tenants.create", "auth": "auth"}
+
+
+def _acting(about: Members) -> msgspec.Raw:
+    """The ``act_as`` of a call that names the tenant it is made in, and maybe the user."""
+    tenant = _pop(dict(about), "tenant", str, "")
+    user = msgspec.json.decode(about["user"]) if "user" in about else None
+    user = str(user) if isinstance(user, str | int) else COMMANDER
+    return msgspec.Raw(encode({"principal": user, "tenant": tenant}))
+
+
+def _named_tenant(params: Members) -> Members:
+    """The params of ``tenants.create`` for those of a command that calls the name ``tenant``."""
+    renamed = {"tenant": "name", "name": "display_name"}
+    return {renamed.get(member, member): value for member, value in params.items()}
 
 
 def _pop(params: Members, name: str, kind: type[Any], default: Any) -> Any:

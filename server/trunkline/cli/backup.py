@@ -24,7 +24,14 @@ from trunkline_protocol.errors import RpcError
 
 Collections = Annotated[
     list[str] | None,
-    typer.Option("--collection", metavar="NAME", help="Only this collection, and no jobs; may be repeated."),
+    typer.Option(
+        "--collection",
+        metavar="NAME",
+        help="Only this collection (with --tenant: of it), and no jobs; may be repeated.",
+    ),
+]
+Tenant = Annotated[
+    str | None, typer.Option("--tenant", metavar="NAME", help="Only this tenant's collections, and no jobs.")
 ]
 NoJobs = Annotated[bool, typer.Option("--no-jobs", help="Leave the jobs out.")]
 Config = Annotated[Path | None, typer.Option(help="TOML file with settings.")]
@@ -34,6 +41,7 @@ Data = Annotated[Path | None, typer.Option(help="Data folder of the hub.  [defau
 def backup(
     file: Annotated[str, typer.Argument(metavar="FILE", help="The archive, a tar. '-' is standard output.")],
     collection: Collections = None,
+    tenant: Tenant = None,
     no_jobs: NoJobs = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace FILE, if the new archive is complete.")] = False,
     data: Data = None,
@@ -56,14 +64,16 @@ def backup(
     if file != "-" and Path(file).exists() and not replace:
         fail(EXIT_USAGE, f"{file} exists: add --replace, or give another name")
     with _ending():
+        from trunkline.cli.data_parts import Wanted
         from trunkline.cli.make_backup import make_backup
 
-        make_backup(folder, file, collection or [], no_jobs, replace)
+        make_backup(folder, file, Wanted(collection or [], tenant, no_jobs), replace)
 
 
 def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An archive that trunkline backup has made.")],
     collection: Collections = None,
+    tenant: Tenant = None,
     no_jobs: NoJobs = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace collections, and jobs, that are there.")] = False,
     data: Data = None,
@@ -81,9 +91,10 @@ def restore(
     if not file.is_file():
         fail(EXIT_USAGE, f"{file}: {'it is no file' if file.exists() else 'No such file or directory'}")
     with _ending():
+        from trunkline.cli.data_parts import Wanted
         from trunkline.cli.restore_backup import restore_backup
 
-        restore_backup(folder, file, collection or [], no_jobs, replace)
+        restore_backup(folder, file, Wanted(collection or [], tenant, no_jobs), replace)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from trunkline.cli.talk import DEFAULT_URL, EXIT_FAILED, EXIT_USAGE, Token, Url, fail, print_json, talk
+from trunkline.cli.talk import DEFAULT_URL, EXIT_FAILED, EXIT_USAGE, Tenant, Token, Url, fail, print_json, talk
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -45,10 +45,11 @@ collections_app = typer.Typer(
 def list_collections(
     url: Url = DEFAULT_URL,
     token: Token = None,
+    tenant: Tenant = None,
     raw: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
 ) -> None:
     """List the collections of a hub."""
-    found = _ask(url, token, "collections.list", {})["collections"]
+    found = _ask(url, token, tenant, "collections.list", {})["collections"]
     if raw:
         print_json(found)
     else:
@@ -56,9 +57,9 @@ def list_collections(
 
 
 @collections_app.command("stats")
-def stats(name: Name, url: Url = DEFAULT_URL, token: Token = None) -> None:
+def stats(name: Name, url: Url = DEFAULT_URL, token: Token = None, tenant: Tenant = None) -> None:
     """Print a collection's description and size, as JSON."""
-    print_json(_ask(url, token, "collections.stats", {"name": name}))
+    print_json(_ask(url, token, tenant, "collections.stats", {"name": name}))
 
 
 @collections_app.command("rebuild")
@@ -68,6 +69,7 @@ def rebuild(
     settings: Settings = None,
     url: Url = DEFAULT_URL,
     token: Token = None,
+    tenant: Tenant = None,
 ) -> None:
     """Compact a collection and rebuild its index. Searches keep working meanwhile."""
     if settings and kind is None:
@@ -77,7 +79,7 @@ def rebuild(
     except ValueError as error:
         fail(EXIT_USAGE, str(error))
     params = {"name": name, "index": index}
-    print_json(_ask(url, token, "collections.rebuild", params, timeout_ms=DAY_MS))
+    print_json(_ask(url, token, tenant, "collections.rebuild", params, timeout_ms=DAY_MS))
 
 
 @collections_app.command("delete")
@@ -86,13 +88,14 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     url: Url = DEFAULT_URL,
     token: Token = None,
+    tenant: Tenant = None,
 ) -> None:
     """Delete a collection with all its items."""
     if not yes:
         if not sys.stdin.isatty():
             fail(EXIT_USAGE, "this deletes the collection with all its items; add --yes to confirm")
         typer.confirm(f"Delete collection {name} with all its items?", abort=True, err=True)
-    _ask(url, token, "collections.delete", {"name": name})
+    _ask(url, token, tenant, "collections.delete", {"name": name})
 
 
 @collections_app.command("export")
@@ -101,6 +104,7 @@ def export(
     file: Annotated[str, typer.Argument(metavar="FILE", help="JSON lines. '-' is standard output.")],
     url: Url = DEFAULT_URL,
     token: Token = None,
+    tenant: Tenant = None,
 ) -> None:
     """Write a collection to a file, which gets its name only when it is complete."""
 
@@ -108,7 +112,7 @@ def export(
         with written(file) as output:
             await export_items(hub, name, output)
 
-    _with_file(url, token, run)
+    _with_file(url, token, tenant, run)
 
 
 @collections_app.command("import")
@@ -117,6 +121,7 @@ def import_file(
     file: Annotated[str, typer.Argument(metavar="FILE", help="JSON lines. '-' is standard input.")],
     url: Url = DEFAULT_URL,
     token: Token = None,
+    tenant: Tenant = None,
 ) -> None:
     """Import the items of a file into a collection; one that does not exist is created as the file's first line says.
 
@@ -128,23 +133,25 @@ def import_file(
             imported = await import_items(hub, name, source, size, file)
         typer.echo(f"imported {imported} items", err=True)
 
-    _with_file(url, token, run)
+    _with_file(url, token, tenant, run)
 
 
-def _with_file(url: str, token: str | None, run: Callable[[Hub], Awaitable[None]]) -> None:
+def _with_file(url: str, token: str | None, tenant: str | None, run: Callable[[Hub], Awaitable[None]]) -> None:
     try:
-        talk(url, token, run)
+        talk(url, token, run, tenant)
     except FileProblem as problem:
         fail(EXIT_FAILED, str(problem))
 
 
-def _ask(url: str, token: str | None, method: str, params: dict[str, Any], timeout_ms: int | None = None) -> Any:
+def _ask(
+    url: str, token: str | None, tenant: str | None, method: str, params: dict[str, Any], timeout_ms: int | None = None
+) -> Any:
     answers: list[Any] = []
 
     async def run(hub: Hub) -> None:
         answers.append(await hub.call(method, params, timeout_ms=timeout_ms))
 
-    talk(url, token, run)
+    talk(url, token, run, tenant)
     return answers[0]
 
 
@@ -303,7 +310,8 @@ def print_collections(collections: list[dict[str, Any]]) -> None:
     from trunkline.cli.show.tables import console_for_tables
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("name", "dimension", "metric", "index", "model"):
+    has_tenants = any("tenant" in each for each in collections)
+    for heading in ("name", "dimension", "metric", "index", "model", *(["tenant"] if has_tenants else [])):
         table.add_column(heading, justify="right" if heading == "dimension" else "left", overflow="fold")
     for each in collections:
         if "error" in each:
@@ -311,7 +319,8 @@ def print_collections(collections: list[dict[str, Any]]) -> None:
         else:
             kind, *settings = each["index"].items()
             index = " ".join([str(kind[1]), *(f"{name}={value}" for name, value in settings)])
-            table.add_row(each["name"], str(each["dimension"]), each["metric"], index, each["model"] or "-")
+            row = (each["name"], str(each["dimension"]), each["metric"], index, each["model"] or "-")
+            table.add_row(*row, *([each.get("tenant", "default")] if has_tenants else []))
     console_for_tables().print(table)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +14,9 @@ from trunkline.jobs.former import FormerFiles
 from trunkline.methods.packs import PACKS, missing_modules
 from trunkline.storage.archive import ArchivedFile, ArchiveError
 from trunkline.storage.failures import damaged
+from trunkline.storage.tenant_folders import COLLECTIONS, tenant_folder, tenants_in
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.principals import DEFAULT_TENANT, is_name
 
 if TYPE_CHECKING:
     from trunkline.methods.vectors.manifest import Manifest
@@ -21,29 +24,60 @@ if TYPE_CHECKING:
 Kind = Literal["collection", "jobs"]
 
 
+class Wanted(NamedTuple):
+    """What of the parts is asked for: collections by name, all of one tenant, or everything."""
+
+    names: Sequence[str] = ()
+    tenant: str | None = None
+    no_jobs: bool = False
+
+    def missing(self, there: Collection[Part]) -> list[str]:
+        """What is named and not there, in words."""
+        if self.names:
+            have = {part.name for part in there if self.takes(part)}
+            return [in_words(each, self.tenant or DEFAULT_TENANT) for each in self.names if each not in have]
+        is_there = self.tenant is None or any(self.takes(part) for part in there)
+        return [] if is_there else [f"collection of tenant {self.tenant!r}"]
+
+    def takes(self, part: Part) -> bool:
+        """Whether a part is asked for."""
+        if part.kind == "jobs":
+            return not self.names and self.tenant is None and not self.no_jobs
+        if self.names:
+            return part.name in self.names and part.tenant == (self.tenant or DEFAULT_TENANT)
+        return self.tenant in (None, part.tenant)
+
+
+def in_words(collection: str, tenant: str) -> str:
+    """A collection, for messages."""
+    return f"collection {collection!r}" + ("" if tenant == DEFAULT_TENANT else f" of tenant {tenant!r}")
+
+
 class Part(NamedTuple):
-    """A collection, or the jobs, and where it is: the folder below the data folder, and its file in that."""
+    """A tenant's collection, or the jobs, and where it is: the folder below the data folder, and its file in that."""
 
     kind: Kind
     name: str
     folder: str
     file: str
+    tenant: str = DEFAULT_TENANT
 
     @property
     def what(self) -> str:
         """What it is, for messages."""
-        return f"collection {self.name!r}" if self.kind == "collection" else "the jobs"
+        return in_words(self.name, self.tenant) if self.kind == "collection" else "the jobs"
+
+    @property
+    def path(self) -> str:
+        """The path of its file below the data folder."""
+        return f"{self.folder}/{self.file}"
 
     @property
     def member(self) -> str:
-        """The name of its file in an archive."""
-        return f"{self.folder}/{self.file}"
-
-    def is_wanted(self, names: Collection[str], no_jobs: bool) -> bool:
-        """Whether it is among the collections that are named, or where none is, among all that there is."""
-        if self.kind == "jobs":
-            return not names and not no_jobs
-        return not names or self.name in names
+        """The name of its file in an archive: the path, or where that may be too long for one, a shorter name."""
+        if self.tenant == DEFAULT_TENANT:
+            return self.path
+        return f"tenants/{hashlib.sha256(self.tenant.encode()).hexdigest()[:16]}/{self.name}.sqlite"
 
 
 class Found(NamedTuple):
@@ -58,8 +92,8 @@ class Found(NamedTuple):
 JOBS: Final = Part("jobs", "jobs", "jobs", jobs.FILE)
 
 
-def collection(name: str) -> Part:
-    """The part that is a collection.
+def collection(name: str, tenant: str) -> Part:
+    """The part that is a collection of a tenant.
 
     Raises:
         RpcError: 4002, this installation cannot read one.
@@ -69,7 +103,8 @@ def collection(name: str) -> Part:
         raise RpcError(ErrorCode.MISSING_DEPENDENCIES, words)
     from trunkline.methods.vectors import rows
 
-    return Part("collection", name, f"collections/{name}", rows.FILE)
+    folder = tenant_folder(Path(), tenant) / COLLECTIONS / name
+    return Part("collection", name, folder.as_posix(), rows.FILE, tenant)
 
 
 def parts_of(data: Path) -> Iterator[Part]:
@@ -77,19 +112,21 @@ def parts_of(data: Path) -> Iterator[Part]:
 
     Raises:
         OSError: a folder cannot be read.
+        UnnamedFolderError: one among those of tenants does not say whose it is.
         RpcError: as :func:`collection`.
     """
-    root = data / "collections"
-    for folder in (data / JOBS.folder, root):
+    roots = {tenant: tenant_folder(data, tenant) / COLLECTIONS for tenant in (DEFAULT_TENANT, *tenants_in(data))}
+    for folder in (data / JOBS.folder, *roots.values()):
         if folder.is_symlink() and not folder.exists():
             raise FileNotFoundError(
                 errno.ENOENT, "it is a link to what is not there: is a disk not mounted?", str(folder)
             )
     if (data / JOBS.folder).is_dir():
         yield JOBS
-    if root.is_dir():
-        for folder in sorted(root.iterdir()):
-            if folder.is_dir() and not folder.name.startswith(".") and _is_named(part := collection(folder.name)):
+    for tenant, root in roots.items():
+        for folder in sorted(root.iterdir()) if root.is_dir() else ():
+            is_one = folder.is_dir() and not folder.name.startswith(".")
+            if is_one and _is_named(part := collection(folder.name, tenant)):
                 yield part
 
 
@@ -100,8 +137,9 @@ def part_in(stored: ArchivedFile) -> Part:
         ArchiveError: it is none.
         RpcError: as :func:`collection`.
     """
-    part = JOBS if stored.kind == "jobs" else collection(stored.name)
-    if (stored.kind, stored.name, stored.path) != (part.kind, part.name, part.member) or not _is_named(part):
+    part = JOBS if stored.kind == "jobs" else collection(stored.name, stored.tenant)
+    said = (stored.kind, stored.name, stored.path, stored.tenant)
+    if said != (part.kind, part.name, part.member, part.tenant) or not _is_named(part):
         raise ArchiveError(
             f"{stored.kind!r:.100} {stored.name!r:.200} in {stored.path!r:.200} is no part of a data folder"
         )
@@ -113,7 +151,7 @@ def _is_named(part: Part) -> bool:
         return True
     from trunkline.methods.vectors.shapes import NAME
 
-    return re.fullmatch(NAME, part.name) is not None
+    return re.fullmatch(NAME, part.name) is not None and is_name(part.tenant)
 
 
 def require_converted(part: Part, folder: Path) -> None:

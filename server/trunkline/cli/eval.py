@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trunkline.cli.talk import DEFAULT_URL, EXIT_USAGE, Token, Url, fail, talk
+from trunkline.cli.talk import DEFAULT_URL, EXIT_USAGE, Tenant, Token, Url, fail, talk
 
 if TYPE_CHECKING:
     from trunkline.client import Hub
@@ -35,6 +35,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with each question's own measures.")] = False,
     url: Url = DEFAULT_URL,
     token: Token = None,
+    tenant: Tenant = None,
 ) -> None:
     """Measure retrieval for each technique: nDCG@10, recall of the first 5, and reciprocal rank.
 
@@ -56,7 +57,7 @@ def evaluate(
     async def run(hub: Hub) -> None:
         show(asked, await ask(hub, chosen, collection, asked, by), as_json=as_json)
 
-    talk(url, token, run)
+    talk(url, token, run, tenant)
 
 
 async def ask(

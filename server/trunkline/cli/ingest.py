@@ -14,7 +14,7 @@ import typer
 
 from trunkline.cli.jobs import result_of
 from trunkline.cli.show.terminal import say
-from trunkline.cli.talk import DEFAULT_URL, EXIT_FAILED, EXIT_USAGE, Token, Url, fail, talk
+from trunkline.cli.talk import DEFAULT_URL, EXIT_FAILED, EXIT_USAGE, Tenant, Token, Url, fail, talk
 
 if TYPE_CHECKING:
     from trunkline.client import Hub
@@ -104,10 +104,13 @@ def ingest(
     overlap_tokens: Annotated[int, typer.Option(min=0, help="Maximum number of tokens that two passages share.")] = 0,
     url: Url = DEFAULT_URL,
     token: Token = None,
+    tenant: Tenant = None,
 ) -> None:
     """Read documents, split them into passages and add these to a collection; passages already in it are skipped."""
     if job and not server_path:
         fail(EXIT_USAGE, "--job needs files on the hub's machine: add --server-path, or omit --job")
+    if job and tenant is not None:
+        fail(EXIT_USAGE, "--job follows the job's events, which are its tenant's: give a token of that tenant instead")
     options = {"overlap_tokens": overlap_tokens} | ({"chunk_tokens": chunk_tokens} if chunk_tokens else {})
     params = {"collection": collection, "options": options}
     globs = {"include": include or [], "exclude": exclude or []}
@@ -118,13 +121,13 @@ def ingest(
         if job:
             process_as_job(whole, outcome, url, token)
         else:
-            talk(url, token, lambda hub: process_there(hub, whole, outcome))
+            talk(url, token, lambda hub: process_there(hub, whole, outcome), tenant)
     else:
         try:
             files = find_files(paths, globs["include"], globs["exclude"], outcome)
         except ValueError as error:
             fail(EXIT_USAGE, str(error))
-        talk(url, token, lambda hub: send_files(hub, params, files, outcome))
+        talk(url, token, lambda hub: send_files(hub, params, files, outcome), tenant)
     for line in outcome.lines():
         say(line)
     if outcome.failed:

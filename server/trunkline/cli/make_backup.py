@@ -13,7 +13,7 @@ import typer
 
 from trunkline.cli import data_parts
 from trunkline.cli.collections import progress_bar, written
-from trunkline.cli.data_parts import Part
+from trunkline.cli.data_parts import Part, Wanted
 from trunkline.cli.talk import EXIT_FAILED, fail
 from trunkline.storage.archive import (
     FORMAT_VERSION,
@@ -26,6 +26,7 @@ from trunkline.storage.archive import (
 )
 from trunkline.storage.failures import told
 from trunkline.storage.snapshot import snapshot
+from trunkline.storage.tenant_folders import UnnamedFolderError
 from trunkline.version import __version__
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -34,8 +35,8 @@ Advance = Callable[[float], None]
 INCOMPLETE: Final = "it is kept as it was: give another name for what can be backed up"
 
 
-def make_backup(folder: Path, file: str, names: Sequence[str], no_jobs: bool, replace: bool) -> None:
-    """Make an archive, of the collections that are named, or of all and the jobs; ends the command where it cannot.
+def make_backup(folder: Path, file: str, wanted: Wanted, replace: bool) -> None:
+    """Make an archive of what is wanted; ends the command where it cannot.
 
     Args:
         folder: the data folder.
@@ -46,7 +47,7 @@ def make_backup(folder: Path, file: str, names: Sequence[str], no_jobs: bool, re
     Raises:
         RpcError, FileProblem, ArchiveError: there is none.
     """
-    parts = _wanted(folder, names, no_jobs)
+    parts = _wanted(folder, wanted)
     with written(file, replace=replace) as output, _scratch(file) as scratch, _bar(folder, parts) as advance:
         run = _Backup(folder, output, scratch, advance)
         contents = run.make(parts)
@@ -76,19 +77,20 @@ def _kinds(contents: Contents) -> set[str]:
     return {"collections" if each.kind == "collection" else each.kind for each in contents.files}
 
 
-def _wanted(folder: Path, names: Sequence[str], no_jobs: bool) -> list[Part]:
+def _wanted(folder: Path, wanted: Wanted) -> list[Part]:
     """The parts to back up; ends the command where there are none, or one that is named is not there."""
-    with told(f"{folder} cannot be read", folder):
-        there = list(data_parts.parts_of(folder))
-    if missing := [
-        name for name in names if not any(name == part.name and part.kind == "collection" for part in there)
-    ]:
-        fail(EXIT_FAILED, *(f"there is no collection {name!r} in {folder}" for name in missing))
-    wanted = [part for part in there if part.is_wanted(names, no_jobs)]
-    if not wanted:
+    try:
+        with told(f"{folder} cannot be read", folder):
+            there = list(data_parts.parts_of(folder))
+    except UnnamedFolderError as error:
+        fail(EXIT_FAILED, str(error))
+    if missing := wanted.missing(there):
+        fail(EXIT_FAILED, *(f"there is no {each} in {folder}" for each in missing))
+    parts = [part for part in there if wanted.takes(part)]
+    if not parts:
         words = f"there is nothing to back up in {folder}: is it the hub's data folder (--data, TRUNKLINE_DATA)?"
         fail(EXIT_FAILED, words)
-    return wanted
+    return parts
 
 
 @contextlib.contextmanager
@@ -110,7 +112,7 @@ def _bar(folder: Path, parts: Sequence[Part]) -> Iterator[Advance]:
     sizes = 0
     for part in parts:
         with contextlib.suppress(OSError):
-            sizes += (folder / part.member).stat().st_size
+            sizes += (folder / part.path).stat().st_size
     with progress_bar("backing up", sizes, in_bytes=True) as (progress, task):
         yield lambda done: progress.advance(task, done)
 
@@ -157,15 +159,16 @@ class _Backup:
             if error.code == ErrorCode.INSUFFICIENT_RESOURCES:
                 raise
             if (self._data / part.folder).exists():
-                self._left_out.append(LeftOut(part.kind, part.name, f"{part.what}: {error.message}"))
+                self._left_out.append(LeftOut(part.kind, part.name, f"{part.what}: {error.message}", part.tenant))
             else:
                 typer.echo(f"trunkline: {part.what} was deleted meanwhile", err=True)
             return None
         size, sha256 = self._writer.add(part.member, self._scratch)
-        return ArchivedFile(part.member, part.kind, part.name, size, sha256, found.items, found.position)
+        about = (size, sha256, found.items, found.position, part.tenant)
+        return ArchivedFile(part.member, part.kind, part.name, *about)
 
     def _copy(self, part: Part) -> data_parts.Found:
-        path = self._data / part.member
+        path = self._data / part.path
         with told(f"{part.what} cannot be copied", path):
             data_parts.require_converted(part, path.parent)
             size, before = path.stat().st_size, 0.0

@@ -7,7 +7,7 @@ import errno
 import os
 import resource
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -16,12 +16,14 @@ import typer
 from trunkline.cli import data_parts
 from trunkline.cli.collections import progress_bar
 from trunkline.cli.data_parts import Part
+from trunkline.cli.data_parts import Wanted as Asked
 from trunkline.cli.talk import EXIT_FAILED, fail
 from trunkline.storage.archive import Archive, ArchivedFile, ArchiveError
 from trunkline.storage.durable import sync
 from trunkline.storage.failures import Damaged, told
 from trunkline.storage.locking import require_local
 from trunkline.storage.staging import StagedFolder, make_folders, remove_abandoned
+from trunkline.storage.tenant_folders import name_tenant_folder
 
 NO_EXCHANGE: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
 
@@ -32,8 +34,8 @@ class Refused(Exception):
     """The archive is not restored, and nothing has changed; a line for each reason."""
 
 
-def restore_backup(folder: Path, file: Path, names: Sequence[str], no_jobs: bool, replace: bool) -> None:
-    """Restore from an archive the collections that are named, or all and the jobs; ends the command where it cannot.
+def restore_backup(folder: Path, file: Path, asked: Asked, replace: bool) -> None:
+    """Restore from an archive what is asked for; ends the command where it cannot.
 
     Args:
         folder: the data folder.
@@ -46,7 +48,7 @@ def restore_backup(folder: Path, file: Path, names: Sequence[str], no_jobs: bool
     with told(f"{file} cannot be read", file), file.open("rb") as opened:
         try:
             archive = Archive(opened)
-            wanted = _wanted(archive, names, no_jobs)
+            wanted = _wanted(archive, asked)
             for left_out in archive.contents.left_out:
                 _say(f"{file} lacks {left_out.kind} {left_out.name}: {left_out.why}")
             total = sum(stored.bytes for _, stored in wanted)
@@ -72,12 +74,11 @@ def _allow_many_locks() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _wanted(archive: Archive, names: Sequence[str], no_jobs: bool) -> Wanted:
+def _wanted(archive: Archive, asked: Asked) -> Wanted:
     there = [(data_parts.part_in(stored), stored) for stored in archive.contents.files]
-    collections = {part.name for part, _ in there if part.kind == "collection"}
-    if missing := [name for name in names if name not in collections]:
-        raise Refused(*(f"there is no collection {name!r} in the archive" for name in missing))
-    wanted = [(part, stored) for part, stored in there if part.is_wanted(names, no_jobs)]
+    if missing := asked.missing([part for part, _ in there]):
+        raise Refused(*(f"there is no {each} in the archive" for each in missing))
+    wanted = [(part, stored) for part, stored in there if asked.takes(part)]
     if not wanted:
         raise Refused("there is nothing of that in the archive")
     return wanted
@@ -112,6 +113,8 @@ class _Restoring:
             for parent in sorted({(self._data / part.folder).resolve().parent for part, _ in wanted}):
                 make_folders(parent, failed)
                 remove_abandoned(parent)
+            for tenant in sorted({part.tenant for part, _ in wanted}):
+                name_tenant_folder(self._data, tenant, failed)
             with contextlib.ExitStack() as last:
                 staged = self._stage(wanted, replace, last)
                 for (part, stored), folder in zip(wanted, staged, strict=True):

@@ -26,21 +26,35 @@ EXIT_UNREAD: Final = 141
 
 START_ONE: Final = "start one with: trunkline serve"
 TRUST_IT: Final = "where its authority is your own, name that one's certificate: SSL_CERT_FILE=ca.pem"
+ACTING: Final = "operator"
+"""The principal that a command acts as in a tenant that it names."""
 DEFAULT_URL: Final = "ws://127.0.0.1:8765/ws"
 OWN_VARIABLES: Final = frozenset({"TRUNKLINE_URL", "TRUNKLINE_TOKEN"})
 
 Report = TypeVar("Report", bound=msgspec.Struct)
 Url = Annotated[str, typer.Option("--url", envvar="TRUNKLINE_URL", help="WebSocket URL of the hub.")]
 Token = Annotated[str | None, typer.Option(envvar="TRUNKLINE_TOKEN", help="Bearer token, where the hub requires one.")]
+Tenant = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Whose collection it is, where not the token's; needs the role act_as."),
+]
 TimeoutMs = Annotated[int | None, typer.Option("--timeout-ms", min=1, help="Deadline in milliseconds.")]
 
 
-def talk(url: str, token: str | None, conversation: Callable[[Hub], Awaitable[None]]) -> None:
-    """Connect to a hub and run ``conversation`` with it; exits where either fails."""
+def talk(
+    url: str, token: str | None, conversation: Callable[[Hub], Awaitable[None]], tenant: str | None = None
+) -> None:
+    """Connect to a hub and run ``conversation`` with it; exits where either fails.
+
+    Args:
+        tenant: in which all its calls are made; None for the token's own.
+    """
     from trunkline.client import connect
 
+    acting = None if tenant is None else {"act_as": {"principal": ACTING, "tenant": tenant}}
+
     async def run() -> None:
-        async with connect(url, token=token, reconnect=False) as hub:
+        async with connect(url, token=token, reconnect=False, metadata=acting) as hub:
             await conversation(hub)
 
     with_hub(url, run)

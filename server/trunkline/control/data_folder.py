@@ -19,6 +19,9 @@ MIN_FREE_BYTES: Final = 32 * 2**20
 """Bytes free on the disk below which storing is sure to fail soon."""
 
 MAX_WARNING_BYTES: Final = 2 * 2**30
+PARTS: Final = ("jobs", "collections", "tenants")
+"""The folders of what grows."""
+
 SHARE: Final = 20
 """A disk runs out from a twentieth on, but for huge ones and tiny ones."""
 
@@ -127,7 +130,7 @@ def _trouble(there: Path) -> str | None:
 
 
 def _low(folder: Path, warn_below: int | None, before: Collection[Key]) -> Iterator[Low]:
-    disks = {each.stat().st_dev: each for each in map(_existing, (folder / "jobs", folder / "collections", folder))}
+    disks = {each.stat().st_dev: each for each in map(_existing, (*(folder / part for part in PARTS), folder))}
     for device, there in disks.items():
         seen = os.statvfs(there)
         size, free = seen.f_blocks * seen.f_frsize, seen.f_bavail * seen.f_frsize
@@ -154,7 +157,7 @@ def _low_file_size(folder: Path, before: Collection[Key]) -> Iterator[Low]:
 
 
 def _sizes(folder: Path) -> Iterator[tuple[int, Path]]:
-    for part in ("jobs", "collections"):
+    for part in PARTS:
         for each in (folder / part).rglob("*"):
             with contextlib.suppress(FileNotFoundError):  # removed meanwhile
                 yield each.stat().st_size, each

@@ -56,8 +56,8 @@ def _oldest(calls: list[tuple[Call, bool]]) -> list[tuple[Call, bool]]:
 class Owners(Protocol):
     """Moves routing keys between executors (see :class:`trunkline.executors.handover.KeyOwners`)."""
 
-    async def assign(self, key: str, worker_id: str) -> Assigned:
-        """Assign a routing key to an executor."""
+    async def assign(self, key: str, worker_id: str, tenant: str) -> Assigned:
+        """Assign a routing key, of a tenant's collection, to an executor."""
 
 
 class Replaces(Protocol):
@@ -92,4 +92,4 @@ class ExecutorOrders:
         return self._replacements.reload(params.group)
 
     def _assign(self, _call: Call, params: AssignParams) -> Awaitable[Assigned]:
-        return self._owners.assign(params.key, params.worker_id)
+        return self._owners.assign(params.key, params.worker_id, params.tenant)

@@ -20,6 +20,7 @@ from trunkline_protocol.backlog import Account
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, ModuleFailure, TopicInfo
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.tenants import NOTHING_SHARED, SharedNames
 
 SLOW_FROM: Final = 0.005
 """Seconds from which on run times are measured: differences between quicker calls are not worth it."""
@@ -178,6 +179,7 @@ class Routes:
     Args:
         groups: all of them, in the order of the configuration.
         technique_of: the technique of a pipeline, by its id; None where there is no such pipeline.
+        shared_collections: those that all tenants have in common.
 
     Attributes:
         methods: the catalogue entries of all methods, by name.
@@ -187,11 +189,14 @@ class Routes:
     """
 
     def __init__(
-        self, groups: Sequence[ExecutorGroup], technique_of: Callable[[str], str | None] = lambda _id: None
+        self,
+        groups: Sequence[ExecutorGroup],
+        technique_of: Callable[[str], str | None] = lambda _id: None,
+        shared_collections: SharedNames = NOTHING_SHARED,
     ) -> None:
         self.groups = groups
         self._technique_of = technique_of
-        self.keys = RoutingKeys()
+        self.keys = RoutingKeys(shared_collections)
         self.methods: dict[str, MethodInfo] = {}
         self.topics: dict[str, TopicInfo] = {}
         self.by_method: dict[str, Route] = {}

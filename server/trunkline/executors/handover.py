@@ -29,8 +29,10 @@ from trunkline.executors.slot_table import HandOverPlan, Move, SlotTable, parked
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Lane
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.principals import DEFAULT_TENANT
 from trunkline_protocol.reports import Assigned
 from trunkline_protocol.slots import slot_of
+from trunkline_protocol.tenants import key_in
 
 REBALANCE_DRAIN: Final = 1.0
 """Seconds that running calls may delay a hand-over for rebalancing."""
@@ -223,8 +225,11 @@ class KeyOwners:
 
     # --- orders of an operator ---
 
-    async def assign(self, key: str, worker_id: str) -> Assigned:
+    async def assign(self, key: str, worker_id: str, tenant: str = DEFAULT_TENANT) -> Assigned:
         """Move the slot of a key to an executor and keep it there; returns when that owns it.
+
+        Args:
+            tenant: whose collection it is.
 
         Raises:
             RpcError: -32602, no such executor; 1001, that executor or the owner is not ready, or ended meanwhile.
@@ -233,7 +238,7 @@ class KeyOwners:
         if not self._takes_part(target):
             words = f"worker_id: {worker_id} is in the group {target.group}; {self._group} has the routing keys"
             raise RpcError(ErrorCode.INVALID_PARAMS, words)
-        slot = slot_of(key)
+        slot = slot_of(key_in(tenant, key))
         async with self.one:
             self._require_ready(target)
             owner = self.places[self.table.owners[slot]]

@@ -42,6 +42,7 @@ from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, ModuleFail
 from trunkline_protocol.errors import ErrorCode, RpcError, draining_error
 from trunkline_protocol.health_reports import ExecutorReport, GroupSeen
 from trunkline_protocol.slots import slot_of
+from trunkline_protocol.tenants import NOTHING_SHARED, SharedNames
 
 logger = logging.getLogger("trunkline.executors")
 _catalogue_decoder: Final = msgspec.json.Decoder(Catalogue)
@@ -76,6 +77,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         hand_over: HandOverLimits | None = None,
         replacement: ReplacementLimits | None = None,
         technique_of: Callable[[str], str | None] = lambda _id: None,
+        shared_collections: SharedNames = NOTHING_SHARED,
         on_change: Callable[[], None] = lambda: None,
         on_figures: Callable[[int, int | None, bytes], None] = lambda _index, _pid, _figures: None,
     ) -> None:
@@ -88,7 +90,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         self.watchdog = Watchdog(self.crew.processes, kill_after, self.kill)
         self._orphans = Orphans()
         self.quarantine = Quarantine(quarantine)
-        self._routes = Routes(self._groups, technique_of)
+        self._routes = Routes(self._groups, technique_of, shared_collections)
         self._methods = self._routes.methods
         self.topics = self._routes.topics
         self._failed = FailedModules(self.executors, self._routes)
@@ -201,7 +203,7 @@ class ExecutorPool(CallBackend, HandOverHost):
     def submit(self, call: Call) -> None:
         info = call.info
         assert info is not None
-        if self.quarantine.methods and (refusal := self._refusal(call)) is not None:
+        if self.quarantine.methods and (refusal := self.quarantine.refusal_of(call, time.monotonic())) is not None:
             raise refusal
         if info.routing_key is None:
             route = self._routes.of(call)
@@ -213,12 +215,6 @@ class ExecutorPool(CallBackend, HandOverHost):
             self.dispatch(chosen, call)
         else:
             self._enqueue(call, info, queue)
-
-    def _refusal(self, call: Call) -> RpcError | None:
-        refusal = self.quarantine.refusal(call.method, call.params, time.monotonic())
-        if refusal is not None:
-            refusal.maybe_executed = call.maybe_executed
-        return refusal
 
     @override
     def cancel(self, call: Call) -> None:
@@ -286,7 +282,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         if handle.state != "ready" or not self._backlog.waiting:
             return
         while handle.has_room(lane_name) and (call := self._backlog.next(lane_name, handle)) is not None:
-            if self.quarantine.methods and (refusal := self._refusal(call)) is not None:
+            if self.quarantine.methods and (refusal := self.quarantine.refusal_of(call, time.monotonic())) is not None:
                 self._held.release(call)
                 call.settle_error(refusal)
             else:
@@ -373,7 +369,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         call = self._take(handle, call_id, run_us)
         if call is not None:
             if self.quarantine.methods:
-                self.quarantine.survived(call.method, call.params)
+                self.quarantine.survived(call.method, call.params, call.tenant)
             call.settle_result(result)
 
     def _on_error(self, handle: ExecutorHandle, call_id: int, body: bytes) -> None:
@@ -386,7 +382,7 @@ class ExecutorPool(CallBackend, HandOverHost):
                 return
             handle.tallies[call.method].failed += 1
             if failure.code != ErrorCode.CANCELLED:
-                self.quarantine.survived(call.method, call.params)
+                self.quarantine.survived(call.method, call.params, call.tenant)
             if not (call.info is not None and call.info.recovery and self._recovery.takes(handle, call, failure)):
                 call.settle_error(failure)
 
@@ -444,7 +440,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         again = []
         for call in calls:
             call.executor = None
-            if (refusal := self._refusal(call)) is not None:
+            if (refusal := self.quarantine.refusal_of(call, time.monotonic())) is not None:
                 call.settle_error(refusal)
             elif may_run_again(call) and not self._stopping:
                 again.append(call)

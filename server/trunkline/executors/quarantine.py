@@ -1,6 +1,7 @@
 """Refuses inputs that repeatedly kill executors, for a while. Pure: the clock is an argument.
 
-An input is a method and its params, byte by byte. Which of an executor's calls killed it is not certain, so all that
+An input is a method and its params, byte by byte, of one tenant: what one tenant's data make of it is no reason to
+refuse another's. Which of an executor's calls killed it is not certain, so all that
 ran are suspects, and an input that finishes is cleared: only one that ran at three deaths, and never finished in
 between, is quarantined. After that time it is on probation: one more kill quarantines it again, for twice as long.
 """
@@ -13,13 +14,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from trunkline import defaults
+from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.principals import DEFAULT_TENANT
 
 MAX_SECONDS: Final = 3600.0
 DIGEST_BYTES: Final = 16
 
-Input = tuple[str, bytes]
-"""A method and a digest of its params."""
+Input = tuple[str, bytes, str]
+"""A method, a digest of its params, and whose they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +69,10 @@ class Quarantine:
         """How many inputs are refused now."""
         return sum(suspect.until > now for suspect in self._suspects.values())
 
-    def killed(self, method: str, params: bytes, now: float) -> bool:
+    def killed(self, method: str, params: bytes, now: float, tenant: str = DEFAULT_TENANT) -> bool:
         """Note that an executor died while it ran an input; returns whether that is quarantined from now on."""
         self._forget_old(now)
-        key = _input(method, params)
+        key = _input(method, params, tenant)
         suspect = self._suspects.get(key)
         if suspect is None:
             suspect = self._suspects[key] = _Suspect(self.limits.kills, self.limits.seconds)
@@ -87,16 +90,16 @@ class Quarantine:
         suspect.more = 1
         return True
 
-    def survived(self, method: str, params: bytes) -> None:
+    def survived(self, method: str, params: bytes, tenant: str = DEFAULT_TENANT) -> None:
         """Clear an input that ran to its end."""
-        if method in self.methods and (key := _input(method, params)) in self._suspects:
+        if method in self.methods and (key := _input(method, params, tenant)) in self._suspects:
             self._forget(key)
 
-    def refusal(self, method: str, params: bytes, now: float) -> RpcError | None:
+    def refusal(self, method: str, params: bytes, now: float, tenant: str = DEFAULT_TENANT) -> RpcError | None:
         """The error of a quarantined input, else None: 2001, with ``data.quarantined`` and ``retry_after_ms``."""
         if method not in self.methods:
             return None
-        suspect = self._suspects.get(_input(method, params))
+        suspect = self._suspects.get(_input(method, params, tenant))
         if suspect is None or suspect.until <= now:
             return None
         seconds = suspect.until - now
@@ -107,6 +110,13 @@ class Quarantine:
             retry_after_ms=1 + int(1000 * seconds),
             data={"quarantined": True, "kills": suspect.kills},
         )
+
+    def refusal_of(self, call: Call, now: float) -> RpcError | None:
+        """:meth:`refusal` of a call's input, as that call's error."""
+        refusal = self.refusal(call.method, call.params, now, call.tenant)
+        if refusal is not None:
+            refusal.maybe_executed = call.maybe_executed
+        return refusal
 
     def _forget_old(self, now: float) -> None:
         while self._suspects:
@@ -124,5 +134,5 @@ class Quarantine:
             del self.methods[key[0]]
 
 
-def _input(method: str, params: bytes) -> Input:
-    return method, hashlib.blake2b(params, digest_size=DIGEST_BYTES).digest()
+def _input(method: str, params: bytes, tenant: str) -> Input:
+    return method, hashlib.blake2b(params, digest_size=DIGEST_BYTES).digest(), tenant

@@ -12,6 +12,8 @@ from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import VECTORS_PACK, Lane, MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.inputs import InputWindow
+from trunkline_protocol.principals import DEFAULT_TENANT
+from trunkline_protocol.tenants import NOTHING_SHARED, SharedNames
 
 DEFAULT_GROUP: Final = "default"
 
@@ -61,9 +63,14 @@ class LaneLoad:
 
 
 class RoutingKeys:
-    """Reads from params what calls are routed by, with one decoder per method that skips the rest of the params."""
+    """Reads from params what calls are routed by, with one decoder per method that skips the rest of the params.
 
-    def __init__(self) -> None:
+    Args:
+        shared_collections: those that all tenants have in common.
+    """
+
+    def __init__(self, shared_collections: SharedNames = NOTHING_SHARED) -> None:
+        self._shared_collections = shared_collections
         self._decoders: dict[tuple[str, str], msgspec.json.Decoder[Any]] = {}
 
     def value(self, info: MethodInfo, params: bytes) -> str:
@@ -83,7 +90,9 @@ class RoutingKeys:
         return value
 
     def allowed(self, info: MethodInfo, call: Call) -> str:
-        """The value of a call's routing key. Every use of a collection comes here, whoever makes the call for whom.
+        """A call's routing key: of a collection, which is its tenant's, what the hub knows it by, else its value.
+
+        Every use of a collection comes here, whoever makes the call for whom.
 
         Raises:
             RpcError: 6002, it is a collection that the call's principal may not use; or as :meth:`value`.
@@ -91,6 +100,8 @@ class RoutingKeys:
         key = self.value(info, call.params)
         if info.pack == VECTORS_PACK and (caller := call.caller()) is not None:
             caller.require_collection(key)
+            if caller.tenant != DEFAULT_TENANT:
+                return self._shared_collections.key(caller.tenant, key)
         return key
 
     def optional(self, info: MethodInfo, name: str, params: bytes) -> str | None:

@@ -193,7 +193,9 @@ def suspects_of(handle: ExecutorHandle) -> list[Call]:
 def count_kill(handle: ExecutorHandle, quarantine: Quarantine) -> None:
     """Note the inputs that may have killed an executor that has just died: each once, however many calls had it."""
     now = time.monotonic()
-    for method, params in dict.fromkeys((call.method, call.params) for call in suspects_of(handle)):
-        if quarantine.killed(method, params, now):
+    for method, params, tenant in dict.fromkeys(
+        (each.method, each.params, each.tenant) for each in suspects_of(handle)
+    ):
+        if quarantine.killed(method, params, now, tenant):
             words = "an input of %s was running whenever one of several executors died, and is refused for a while"
             logger.warning(words, method)

@@ -29,6 +29,8 @@ from trunkline.control.probes import Probes
 from trunkline.control.readings import Readings
 from trunkline.control.requests import request_log
 from trunkline.control.sampling import Sampler, failed_calls
+from trunkline.control.tenant_store import TenantStore
+from trunkline.control.tenants import Tenants
 from trunkline.control.topic_list import TopicList
 from trunkline.control.tracing import make_tracer
 from trunkline.edge.access.failures import FailedLogins
@@ -47,6 +49,7 @@ from trunkline.hosting.admission import credentials, tls
 from trunkline.hosting.audited import refused
 from trunkline.hosting.executor_settings import group_specs
 from trunkline.hosting.runtime import ConfigurationError
+from trunkline.hosting.tenant_holdings import Holdings
 from trunkline.hub.authentication import Authentication
 from trunkline.hub.breaker import BreakerLimits, Breakers
 from trunkline.hub.byte_account import ByteAccount
@@ -79,7 +82,7 @@ from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.depth import MAX_DEPTH
 from trunkline_protocol.errors import RpcError
-from trunkline_protocol.messages import HubLimits
+from trunkline_protocol.messages import ActAs, HubLimits
 from trunkline_protocol.tenants import SharedNames
 
 if TYPE_CHECKING:
@@ -122,7 +125,11 @@ class HubParts:
         self.spaces = TopicSpaces(self.broker, SharedNames(settings.shared_topics))
         serves = (self.router.route, self.pool.find, self.answers)
         self.jobs = Jobs(
-            settings.data.absolute() / "jobs", *serves, self.spaces, JobLimits.of(settings, len(self.pool.executors))
+            settings.data.absolute() / "jobs",
+            *serves,
+            self.spaces,
+            JobLimits.of(settings, len(self.pool.executors)),
+            lambda tenant: self.tenants.holds(tenant),  # noqa: PLW0108  # made later
         )
         self.fanout = Fanout(asyncio.get_running_loop().call_soon, time.monotonic, lambda: self.router.in_flight > 0)
         limits = self.limits = _connection_limits(settings)
@@ -156,6 +163,13 @@ class HubParts:
         self.pipelines = Pipelines(
             self.router, PipelineLimits(settings.max_pipelines, settings.max_pipelines_per_principal)
         )
+        self.tenants = Tenants(
+            TenantStore(settings.data.absolute()),
+            Holdings(settings.data.absolute(), self.router, self.context, self.sessions, self.jobs),
+            required=settings.tenants_required,
+            changed=self.jobs.wake,
+        )
+        self.usage = self.tenants.usage
         self._serve_own_methods()
 
     def _observe(self, settings: Settings) -> None:
@@ -195,6 +209,7 @@ class HubParts:
             hand_over=HandOverLimits(settings.hand_over_seconds, settings.rebalance_seconds),
             replacement=ReplacementLimits(settings.finish_seconds, settings.replace),
             technique_of=lambda pipeline_id: self.pipelines.technique_of(pipeline_id),  # noqa: PLW0108  # made later
+            shared_collections=SharedNames(settings.shared_collections),
             on_change=self._executors_changed,
             on_figures=self.figures.update,
         )
@@ -252,7 +267,7 @@ class HubParts:
                 self.registrations,
                 self.shares,
                 RateLimiter(settings.rate_limit_per_tenant),
-                self.credentials.act_as,
+                self._act_as,
             ),
             AccessRules(
                 {*own_names, *settings.allowed_hosts}, settings.allowed_origins, self.logins.authenticate, prepare
@@ -273,7 +288,10 @@ class HubParts:
         )
 
     def _principal_of(self, handshake: Handshake) -> Principal:
-        return self.credentials.authenticate(handshake)
+        return self.tenants.admitted(self.credentials.authenticate(handshake))
+
+    def _act_as(self, gateway: Principal, named: ActAs) -> Principal:
+        return self.tenants.admitted(self.credentials.act_as(gateway, named))
 
     def _serve_own_methods(self) -> None:
         self.router.handle(control_methods(self.view))
@@ -290,6 +308,7 @@ class HubParts:
             self.failed,
             JobCalls(self.jobs),
             self.pipelines,
+            self.tenants,
             CacheCalls(self.pool.broadcasts.send),
         ):
             self.router.handle(part.methods())
@@ -298,6 +317,8 @@ class HubParts:
 
     def _record(self, call: Call, method: str | None, seconds: float, code: int) -> None:
         self._count(method, seconds, code, call.waited, call.ran, len(call.params), call.bytes_out)
+        if self.usage.is_on:
+            self.usage.count(call, code)
         if code:
             self.health.failures.note(method, call.failure)
         if self.tracer is not None:

@@ -122,6 +122,7 @@ def pack_settings(settings: Settings) -> dict[str, Any]:
     return {
         "data_dir": str(settings.data.absolute()),
         "documents_root": settings.documents_root,
+        "shared_collections": settings.shared_collections,
         "document_seconds": settings.document_seconds,
         "is_executor": True,
         "model": settings.model,

@@ -230,12 +230,17 @@ class HubProcess:
         raise_descriptor_limit(self.settings.max_connections)
         server, mcp_door = http_server(self.parts)
         data = self.settings.data.absolute()
+        try:
+            await asyncio.to_thread(self.parts.tenants.open)
+        except RpcError as error:
+            raise ConfigurationError(error.message) from error
         self.parts.registrations.expect(await asyncio.to_thread(served_methods.take, data))
         self.parts.pool.start()
         self.parts.process_limits.start()
         if self._keys is not None:
             self._keys.start()
         self.parts.jobs.start()
+        self.parts.tenants.start()
         self.parts.sampler.start()
         self.parts.health.start()
         self.parts.health.probes.start()
@@ -277,6 +282,7 @@ class HubProcess:
         server.should_exit = True
         await serving
         await parts.jobs.close()
+        await parts.tenants.close()
         parts.monitor.stop()
         parts.sampler.stop()
         parts.health.stop()

@@ -9,7 +9,7 @@ import msgspec
 from typing_extensions import override
 
 from trunkline.hub.router import Router
-from trunkline_protocol.calls import Call
+from trunkline_protocol.calls import Call, Caller
 from trunkline_protocol.errors import RpcError
 
 
@@ -34,9 +34,13 @@ class FutureCall(Call):
 
 
 class InternalCall(FutureCall):
-    """A call of the hub itself. Chunks and progress are discarded, so a stream runs to its result."""
+    """A call of the hub itself, maybe in a tenant. Chunks and progress are discarded: a stream runs to its result."""
 
-    __slots__ = ()
+    __slots__ = ("_who",)
+
+    def __init__(self, method: str, params: bytes, metadata: bytes, who: Caller | None = None) -> None:
+        super().__init__(method, params, metadata)
+        self._who = who
 
     @override
     def deliver_chunk(self, chunk_type: bytes, data: bytes) -> None:
@@ -44,8 +48,8 @@ class InternalCall(FutureCall):
         self.backend.grant(self, self.chunks + 1)
 
     @override
-    def caller(self) -> None:
-        return None
+    def caller(self) -> Caller | None:
+        return self._who
 
     @override
     def deliver_progress(self, value: bytes) -> None:
@@ -53,18 +57,25 @@ class InternalCall(FutureCall):
 
 
 async def call(
-    router: Router, method: str, params: Any, *, timeout_ms: int | None = None, on_behalf_of: Call | None = None
+    router: Router,
+    method: str,
+    params: Any,
+    *,
+    timeout_ms: int | None = None,
+    on_behalf_of: Call | None = None,
+    who: Caller | None = None,
 ) -> Any:
     """Call a method and wait for its result.
 
     Args:
         on_behalf_of: the call that needs the result: this one waits as those of its connection do.
+        who: as whom it is made; None is the hub.
 
     Raises:
         RpcError: the error that the call ended with.
     """
     metadata = b"" if timeout_ms is None else msgspec.json.encode({"timeout_ms": timeout_ms})
-    internal = InternalCall(method, msgspec.json.encode(params), metadata)
+    internal = InternalCall(method, msgspec.json.encode(params), metadata, who)
     if on_behalf_of is not None:
         internal.flow, internal.priority = on_behalf_of.flow, on_behalf_of.priority
     router.route(internal)

@@ -50,6 +50,9 @@ LONGEST_RECORDING_PAUSE: Final = 30.0
 NOT_LOADED_PAUSE: Final = 10.0
 """Seconds until a job is looked at again whose method's module could not be loaded."""
 
+HELD_PAUSE: Final = 5.0
+"""Seconds until a job is looked at again whose tenant is suspended."""
+
 STOP_SECONDS: Final = 5.0
 """What is being written when the hub stops has so long."""
 
@@ -82,6 +85,7 @@ class JobRunner:
         submit: takes calls, as the router does.
         require: raises the reason if a method cannot be run as a job (now).
         changed: called when a job has another state or has made progress, with its result once it has one.
+        holds: whether jobs of a tenant are not to be begun now.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class JobRunner:
         disk: DiskThread,
         limits: JobLimits,
         changed: Callable[[Job, bytes | None], None],
+        holds: Callable[[str], bool] = lambda _tenant: False,
     ) -> None:
         self._submit = submit
         self._require = require
@@ -99,6 +104,7 @@ class JobRunner:
         self._disk = disk
         self.limits = limits
         self._changed = changed
+        self._holds = holds
         self._queue = JobQueue()
         self._pauses: dict[str, asyncio.TimerHandle] = {}
         self._runs: dict[str, _Run] = {}
@@ -123,6 +129,10 @@ class JobRunner:
     def wake(self) -> None:
         """Begin attempts of queued jobs, as far as limits allow. To be called when executors have become ready."""
         while not self._stopping and len(self._runs) < self.limits.at_once and (job := self._queue.peek()):
+            if self._holds(job.created.tenant):
+                self._queue.pop()
+                self._wait(job, HELD_PAUSE)
+                continue
             try:
                 self._require(job.created.method)
             except RpcError as error:

@@ -67,6 +67,7 @@ class Jobs:
         find: looks a method of the executors up.
         is_hubs: whether the hub answers a method itself.
         spaces: the topics of tenants: what becomes of a job is announced to its own.
+        holds: whether jobs of a tenant are not to be begun now.
 
     Attributes:
         trouble: why the stored jobs cannot be read; None where they can.
@@ -80,6 +81,7 @@ class Jobs:
         is_hubs: Callable[[str], bool],
         spaces: TopicSpaces,
         limits: JobLimits,
+        holds: Callable[[str], bool] = lambda _tenant: False,
     ) -> None:
         self._find = find
         self._is_hubs = is_hubs
@@ -87,7 +89,7 @@ class Jobs:
         self._limits = limits
         self._store = JobStore(folder)
         self._disk = DiskThread()
-        self._runner = JobRunner(submit, self._require, self._store, self._disk, limits, self._changed)
+        self._runner = JobRunner(submit, self._require, self._store, self._disk, limits, self._changed, holds)
         self._jobs: dict[str, Job] = {}
         self._over: deque[Job] = deque()
         self._keys: dict[tuple[str, str], Job] = {}
@@ -172,15 +174,46 @@ class Jobs:
 
     def _forget_old(self) -> None:
         gone = superfluous(self._over, self._limits.kept, now_ms() - 1000 * self._limits.kept_seconds)
-        if not gone:
-            return
-        forgotten = set(gone)
-        self._over = deque(job for job in self._over if job not in forgotten)
+        if gone:
+            self._drop(gone)
+            self._disk.soon(self._store.forget, [job.id for job in gone])
+
+    def _drop(self, gone: list[Job]) -> None:
+        dropped = set(gone)
+        self._over = deque(job for job in self._over if job not in dropped)
         for job in gone:
             del self._jobs[job.id]
             if job.created.key is not None:
                 del self._keys[job.created.owner, job.created.key]
-        self._disk.soon(self._store.forget, [job.id for job in gone])
+
+    # --- a tenant's ---
+
+    async def count_of(self, tenant: str) -> int:
+        """The number of a tenant's jobs, those that are over included.
+
+        Raises:
+            RpcError: the stored jobs cannot be read.
+        """
+        return len(await self._of(tenant))
+
+    async def remove_of(self, tenant: str) -> int:
+        """Cancel and remove all jobs of a tenant; returns how many there were.
+
+        Raises:
+            RpcError: 5001 or 5002, they could not be removed; 1001, the hub stops.
+        """
+        jobs = await self._of(tenant)
+        for job in jobs:
+            await self._runner.cancel(job, "tenants.delete")
+        theirs = [job for job in jobs if job.id in self._jobs]  # others are forgotten meanwhile, being old
+        if theirs:
+            await self._disk.do(self._store.remove, [job.id for job in theirs])
+            self._drop([job for job in theirs if job.id in self._jobs])
+        return len(jobs)
+
+    async def _of(self, tenant: str) -> list[Job]:
+        await self._open_what_exists()
+        return [job for job in self._jobs.values() if job.created.tenant == tenant]
 
     # --- what can be a job ---
 

@@ -204,6 +204,15 @@ class JobStore:
         except RpcError as error:
             logger.warning("%s", error)
 
+    def remove(self, job_ids: Iterable[str]) -> None:
+        """Remove jobs, durably.
+
+        Raises:
+            RpcError: 5001 or 5002: all are there.
+        """
+        with self._writing("jobs cannot be removed") as transaction:
+            transaction.executemany("DELETE FROM jobs WHERE id = ?", [(job_id,) for job_id in job_ids])
+
     def _writing(self, what: str, *, durable: bool = True) -> AbstractContextManager[sqlite3.Connection]:
         """A transaction, unless another hub got past the lock, which was removed or moved: it runs these jobs, too."""
         if not self._database.is_ours:

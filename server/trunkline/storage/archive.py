@@ -15,6 +15,8 @@ from typing import IO, Annotated, Final, NamedTuple
 
 import msgspec
 
+from trunkline_protocol.principals import DEFAULT_TENANT
+
 FORMAT_VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
 MAX_MANIFEST_BYTES: Final = 16 * 2**20
@@ -42,6 +44,7 @@ class ArchivedFile(msgspec.Struct, frozen=True):
         name: of that which it holds.
         items: how many are in it.
         position: the number of changes ever made to it, where that is known.
+        tenant: whose it is.
     """
 
     path: str
@@ -51,6 +54,7 @@ class ArchivedFile(msgspec.Struct, frozen=True):
     sha256: Sha256
     items: Count
     position: int | None = None
+    tenant: str = DEFAULT_TENANT
 
 
 class LeftOut(msgspec.Struct, frozen=True):
@@ -59,6 +63,7 @@ class LeftOut(msgspec.Struct, frozen=True):
     kind: str
     name: str
     why: str
+    tenant: str = DEFAULT_TENANT
 
 
 class Contents(msgspec.Struct, frozen=True):

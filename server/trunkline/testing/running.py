@@ -76,7 +76,9 @@ class RunningHub:
         """Begin to accept connections."""
         self.executor.announce()
         parts, config = self.parts, self._server.config
+        parts.tenants.open()
         parts.jobs.start()
+        parts.tenants.start()
         parts.sampler.start()
         parts.health.start()
         if not config.loaded:
@@ -106,6 +108,7 @@ class RunningHub:
         await self._pool_stopped
         await self.executor.close()
         await parts.jobs.close()
+        await parts.tenants.close()
         parts.monitor.stop()
         parts.sampler.stop()
         parts.health.stop()

@@ -76,7 +76,7 @@ class DocumentMethods:
 
     def __init__(self) -> None:
         self._model = DEFAULT_MODEL
-        self._roots = Roots(None)
+        self._documents_root: str | None = None
         self._tokens: ModelTokens | None = None
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader")
         self._time_limit = ReadingTime(DOCUMENT_SECONDS)
@@ -88,7 +88,7 @@ class DocumentMethods:
         ``settings["data_dir"]``. Libraries are loaded when first used.
         """
         self._model = settings.get("model") or DEFAULT_MODEL
-        self._roots = Roots(settings.get("documents_root"))
+        self._documents_root = settings.get("documents_root")
         notes = Path(settings["data_dir"]) / "documents" if settings.get("is_executor") else None
         self._time_limit = ReadingTime(settings.get("document_seconds") or DOCUMENT_SECONDS, notes)
 
@@ -124,7 +124,8 @@ class DocumentMethods:
         ignored: list[str] = []
         in_reader = partial(asyncio.get_running_loop().run_in_executor, self._reader)
         splitter, settings = await in_reader(self._splitter, wanted)
-        documents = await in_reader(pending, sources, self._roots, ignored)
+        roots = Roots(self._documents_root, ctx.principal.tenant)
+        documents = await in_reader(pending, sources, roots, ignored)
         await _require_collection(ctx, collection, create)
         if async_:
             params = {
@@ -135,7 +136,7 @@ class DocumentMethods:
             }
             job = await ctx.call("jobs.create", {"method": "documents.process", "params": params} | _once(ctx))
             return {"job": job}
-        run = ProcessRun(ctx, collection, documents, splitter, self._roots, self._reader, self._time_limit, settings)
+        run = ProcessRun(ctx, collection, documents, splitter, roots, self._reader, self._time_limit, settings)
         await run.work()
         return run.result(len(ignored))
 

@@ -13,8 +13,11 @@ from trunkline import ErrorCode, RpcError
 from trunkline.methods.documents.extract import KINDS, check_size
 from trunkline.methods.documents.formats import Unreadable
 from trunkline.methods.documents.opening import is_there, list_folder, open_file
+from trunkline.storage.tenant_folders import folder_name
+from trunkline_protocol.principals import DEFAULT_TENANT
 
 SETTING: Final = "TRUNKLINE_DOCUMENTS_ROOT"
+PLACEHOLDER: Final = "{tenant}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +29,20 @@ class FoundFile:
 
 
 class Roots:
-    """The folders of ``TRUNKLINE_DOCUMENTS_ROOT``.
+    """The folders of ``TRUNKLINE_DOCUMENTS_ROOT`` that are a tenant's.
+
+    Those that the setting names with ``{tenant}`` are each tenant's own, with the name of its folder in that place
+    (:mod:`trunkline.storage.tenant_folders`). All others are ``default``'s.
 
     With one root a name is relative to it; with several it begins with the root's own name. An absolute path inside
     a root is the same as its name.
     """
 
-    def __init__(self, setting: str | None) -> None:
-        self._roots = [
-            Path(os.path.abspath(Path(part).expanduser())) for part in (setting or "").split(os.pathsep) if part
-        ]
+    def __init__(self, setting: str | None, tenant: str = DEFAULT_TENANT) -> None:
+        parts = [part for part in (setting or "").split(os.pathsep) if part]
+        own = [part for part in parts if tenant == DEFAULT_TENANT or PLACEHOLDER in part]
+        folder = folder_name(tenant)
+        self._roots = [Path(os.path.abspath(Path(part.replace(PLACEHOLDER, folder)).expanduser())) for part in own]
 
     def find(self, path: str) -> FoundFile:
         """The file or folder a caller means.
@@ -47,8 +54,8 @@ class Roots:
         if not self._roots:
             raise RpcError(
                 ErrorCode.FORBIDDEN,
-                f"path {path!r:.300}: this hub reads no files: set {SETTING} to the folder it may read from, or send "
-                "the content as bytes or text",
+                f"path {path!r:.300}: this hub reads no files: set {SETTING} to the folder it may read from (with "
+                f"{PLACEHOLDER} in it, for other tenants than {DEFAULT_TENANT}), or send the content as bytes or text",
             )
         if "\x00" in path or not path:
             raise RpcError(ErrorCode.INVALID_PARAMS, f"path {path!r:.300}: no file has such a name")

@@ -138,7 +138,7 @@ class VectorMethods(lexical_methods.LexicalMethods):
         matches = None
         if filter is not None:
             matches = _compiled(filter, "vectors.delete: filter")
-        with self._arrivals.enter(collection) as arrival:
+        with self._arrivals.enter(self.owner.key(collection, ctx)) as arrival:
             owned = await self.owner.get(collection, ctx)
             deleted = await self.owner.run(owned, ctx, self._delete_now, arrival, owned, ids or [], matches)
         self.owner.build_if_due(owned, ctx)
@@ -250,7 +250,7 @@ class VectorMethods(lexical_methods.LexicalMethods):
         for item, place in zip(given, where, strict=True):
             check_metadata(item.metadata, f"{place}.metadata")
         items = [Item(item.id, item.text, item.metadata) for item in given]
-        with self._arrivals.enter(collection, items) as arrival:
+        with self._arrivals.enter(self.owner.key(collection, ctx), items) as arrival:
             owned = await self.owner.get(collection, ctx)
             model, vectors = await _vectors_of(given, where, owned.manifest, ctx)
             upserted: Upserted = await ctx.run_in_thread(

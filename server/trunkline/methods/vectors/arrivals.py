@@ -14,6 +14,7 @@ class Arrival:
     """A change that has arrived and is not applied yet.
 
     Attributes:
+        collection: its key.
         items: what it puts in, by id; none where it deletes.
         superseded: ids that a later change has already put in or deleted: that must not be undone.
     """

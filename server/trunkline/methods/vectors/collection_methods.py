@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from trunkline.methods.embeddings.client import embed
 from trunkline.methods.vectors.collection import Collection
 from trunkline.methods.vectors.owner import CollectionOwner
 from trunkline.methods.vectors.shapes import (
+    CollectionDescription,
     CollectionList,
     CollectionStats,
     CreatedCollection,
@@ -23,12 +25,16 @@ from trunkline.methods.vectors.shapes import (
     Name,
     StoredItem,
     StoredPage,
+    UnreadableCollection,
     check_metadata,
     description,
     stored_item,
 )
 from trunkline.methods.vectors.store import Manifest
 from trunkline.methods.vectors.structures import IndexSpec, Metric
+from trunkline.methods.vectors.tenant_stores import TenantStores
+from trunkline_protocol.principals import DEFAULT_TENANT
+from trunkline_protocol.tenants import SharedNames
 
 PAGE_ITEMS: Final = 256
 PAGE_BYTES: Final = 256 * 1024
@@ -91,25 +97,21 @@ class CollectionMethods:
         wanted = Manifest(
             name=name, dimension=dimension, model=model, metadata=metadata or {}, metric=spec.metric
         ).with_spec(spec)
+        tenant = self.owner.tenant(name, ctx)
         existing = await self.owner.create(wanted, ctx)
         if existing is None:
-            return {**description(wanted), "created": True}
+            return {**description(wanted, tenant), "created": True}
         given = {"dimension": True, "model": model, "metadata": metadata is not None, "metric": metric, "index": index}
         _check_same(existing.manifest, wanted, [part for part, value in given.items() if value])
-        return {**description(existing.manifest), "created": False}
+        return {**description(existing.manifest, tenant), "created": False}
 
     @method("collections.list", idempotent=True)
     async def list(self, ctx: Context) -> CollectionList:
-        """List all collections that the caller may use, by name."""
-        manifests = await ctx.run_in_thread(lambda: [*self.owner.store.manifests()])
-        may_use = ctx.principal.may_use
-        return {
-            "collections": [
-                description(each) if isinstance(each, Manifest) else {"name": each[0], "error": each[1]}
-                for each in manifests
-                if may_use(each.name if isinstance(each, Manifest) else each[0])
-            ]
-        }
+        """List all collections that the caller may use, by name: its tenant's, and those that tenants share."""
+        tenant, may_use = ctx.principal.tenant, ctx.principal.may_use
+        found = await ctx.run_in_thread(lambda: [*_listed(self.owner.stores, self.owner.shared, tenant)])
+        listed = {name: listing for name, listing in found if may_use(name)}
+        return {"collections": [listed[name] for name in sorted(listed)]}
 
     @method("collections.stats", idempotent=True, routing_key="name")
     async def stats(self, name: Name, ctx: Context) -> CollectionStats:
@@ -119,7 +121,7 @@ class CollectionMethods:
             RpcError: 4001, there is no such collection.
         """
         collection = await self.owner.get(name, ctx)
-        return await self.owner.run(collection, ctx, _stats, collection)
+        return await self.owner.run(collection, ctx, _stats, collection, self.owner.tenant(name, ctx))
 
     @method("collections.delete", routing_key="name")
     async def delete(self, name: Name, ctx: Context) -> DeletedCollection:
@@ -146,7 +148,7 @@ class CollectionMethods:
         if index is not None:
             spec = index.spec(collection.manifest.dimension, collection.manifest.metric)
         await self.owner.rebuild(collection, spec, ctx)
-        return await self.owner.run(collection, ctx, _stats, collection)
+        return await self.owner.run(collection, ctx, _stats, collection, self.owner.tenant(name, ctx))
 
     @method("collections.export", idempotent=True, routing_key="name", result=Exported)
     async def export(self, name: Name, ctx: Context) -> AsyncIterator[StoredPage]:
@@ -168,10 +170,29 @@ class CollectionMethods:
         ctx.set_result({"exported": exported})
 
 
-def _stats(collection: Collection) -> CollectionStats:
+def _listed(
+    stores: TenantStores, shared: SharedNames, tenant: str
+) -> Iterator[tuple[str, CollectionDescription | UnreadableCollection]]:
+    """The name and the description of each collection that a tenant has, or that is shared."""
+    for owner in dict.fromkeys((tenant, DEFAULT_TENANT) if shared.patterns else (tenant,)):
+        store = stores.of(owner)
+        if store is None:
+            continue
+        for each in store.manifests(functools.partial(_is_owned, shared, tenant, owner)):
+            if isinstance(each, Manifest):
+                yield each.name, description(each, owner)
+            else:
+                yield each[0], {"name": each[0], "error": each[1]}
+
+
+def _is_owned(shared: SharedNames, tenant: str, owner: str, name: str) -> bool:
+    return shared.owner(tenant, name) == owner
+
+
+def _stats(collection: Collection, tenant: str) -> CollectionStats:
     index = collection.index
     return {
-        **description(collection.manifest),
+        **description(collection.manifest, tenant),
         "count": len(index),
         "bytes": collection.disk_bytes,
         "tombstones": index.tombstones,

@@ -14,7 +14,9 @@ from trunkline.background import start_task
 from trunkline.methods.vectors.collection import Collection
 from trunkline.methods.vectors.index import Building, IndexSpec, VectorIndex
 from trunkline.methods.vectors.keeping import FileKeeper, InThread
-from trunkline.methods.vectors.store import CollectionStore, InUse, Manifest
+from trunkline.methods.vectors.store import InUse, Manifest
+from trunkline.methods.vectors.tenant_stores import TenantStores
+from trunkline_protocol.tenants import SharedNames, tenant_and_name
 
 LOCK_PATIENCE: Final = 5.0
 """Seconds to wait for a collection that another process has: mostly an executor that is just dying."""
@@ -28,31 +30,47 @@ logger = logging.getLogger("trunkline.vectors")
 class CollectionOwner:
     """The collections of one data folder, as far as this executor owns them.
 
-    Everything that touches a collection runs on the executor's one thread, so that file and index have one order.
+    Everything that touches a collection runs on the executor's one thread, so that file and index have one order. A
+    collection is its tenant's: here it has a key (:mod:`trunkline_protocol.tenants`), by which calls come to it, too.
+
+    Attributes:
+        shared: the names of collections that all tenants have in common.
     """
 
     def __init__(self) -> None:
         self._open: dict[str, Collection] = {}
         self._damaged: dict[str, str] = {}
-        self._store: CollectionStore | None = None
+        self._stores: TenantStores | None = None
+        self.shared = SharedNames()
         self._builds: dict[VectorIndex, tuple[asyncio.Task[None], list[Building]]] = {}
         self._keeper = FileKeeper()
 
     def load(self, settings: Mapping[str, Any]) -> None:
         """Find the data folder, ``settings["data_dir"]``. Collections are opened when they are first used.
 
+        Those that match ``settings["shared_collections"]`` are ``default``'s, whoever names them.
+
         Raises:
             RpcError: 4001, the setting is missing; 5001 or 5002, the folder cannot be made.
         """
         if not settings.get("data_dir"):
             raise RpcError(ErrorCode.INVALID_CONFIGURATION, "vectors: data_dir is not set (TRUNKLINE_DATA)")
-        self._store = CollectionStore(Path(settings["data_dir"]) / "collections")
+        self._stores = TenantStores(Path(settings["data_dir"]))
+        self.shared = SharedNames(tuple(settings.get("shared_collections") or ()))
 
     @property
-    def store(self) -> CollectionStore:
+    def stores(self) -> TenantStores:
         """The collections on disk."""
-        assert self._store is not None
-        return self._store
+        assert self._stores is not None
+        return self._stores
+
+    def tenant(self, name: str, ctx: Context) -> str:
+        """Whose a collection is, as the principal of a call names it."""
+        return self.shared.owner(ctx.principal.tenant, name)
+
+    def key(self, name: str, ctx: Context) -> str:
+        """The key of a collection, as the principal of a call names it."""
+        return self.shared.key(ctx.principal.tenant, name)
 
     # --- opening ---
 
@@ -73,17 +91,18 @@ class CollectionOwner:
 
     async def find(self, name: str, ctx: Context) -> Collection | None:
         """As :meth:`get`; None where there is no such collection."""
-        collection = self._open.get(name)
+        key = self.key(name, ctx)
+        collection = self._open.get(key)
         if collection is not None and not collection.closed:
             return collection
-        collection = await self._patiently(name, ctx, self._open_now)
+        collection = await self._patiently(key, ctx, self._open_now)
         if collection is not None:
             self._begin_beside(collection, ctx)
         return collection
 
     async def create(self, manifest: Manifest, ctx: Context) -> Collection | None:
         """Create a collection; returns None, or the one that exists already."""
-        existing = await self._patiently(manifest.name, ctx, lambda _: self._create_now(manifest))
+        existing = await self._patiently(self.key(manifest.name, ctx), ctx, lambda key: self._create_now(key, manifest))
         if existing is not None:
             self._begin_beside(existing, ctx)
         return existing
@@ -93,43 +112,46 @@ class CollectionOwner:
         self.build_if_due(collection, ctx)
 
     async def _patiently(
-        self, name: str, ctx: Context, function: Callable[[str], Collection | None]
+        self, key: str, ctx: Context, function: Callable[[str], Collection | None]
     ) -> Collection | None:
         deadline = asyncio.get_running_loop().time() + LOCK_PATIENCE
         while True:
             try:
-                opened: Collection | None = await ctx.run_in_thread(function, name)
+                opened: Collection | None = await ctx.run_in_thread(function, key)
                 return opened
             except InUse:
                 if asyncio.get_running_loop().time() > deadline:
                     raise
             await asyncio.sleep(LOCK_RETRY)
 
-    def _open_now(self, name: str) -> Collection | None:
+    def _open_now(self, key: str) -> Collection | None:
         """Open a collection, on the executor's thread, so that two calls cannot open it twice."""
-        collection = self._open.get(name)
+        collection = self._open.get(key)
         if collection is None or collection.closed:
-            collection = self._opened(name)
+            collection = self._opened(key)
             if collection is not None:
-                self._open[name] = collection
+                self._open[key] = collection
         return collection
 
-    def _opened(self, name: str) -> Collection | None:
+    def _opened(self, key: str) -> Collection | None:
         """The collection from the disk. That it is damaged is logged once, not at each call, until it opens."""
+        tenant, name = tenant_and_name(key)
         try:
-            collection = self.store.open(name)
+            store = self.stores.of(tenant)
+            collection = None if store is None else store.open(name)
         except RpcError as error:
-            if error.code == ErrorCode.PIPELINE_INITIALIZATION_FAILED and self._damaged.get(name) != error.message:
-                self._damaged[name] = error.message
-                logger.warning("a collection cannot be opened", extra={"collection": name, "reason": error.message})
+            if error.code == ErrorCode.PIPELINE_INITIALIZATION_FAILED and self._damaged.get(key) != error.message:
+                self._damaged[key] = error.message
+                said = {"collection": name, "tenant": tenant, "reason": error.message}
+                logger.warning("a collection cannot be opened", extra=said)
             raise
-        self._damaged.pop(name, None)
+        self._damaged.pop(key, None)
         return collection
 
-    def _create_now(self, manifest: Manifest) -> Collection | None:
-        existing = self._open_now(manifest.name)
+    def _create_now(self, key: str, manifest: Manifest) -> Collection | None:
+        existing = self._open_now(key)
         if existing is None:
-            self.store.create(manifest)
+            self.stores.made(tenant_and_name(key)[0]).create(manifest)
         return existing
 
     async def run(self, collection: Collection, ctx: Context, function: Callable[..., Result], *args: Any) -> Result:
@@ -210,19 +232,20 @@ class CollectionOwner:
         self._give_up(collection)
 
     def _delete_now(self, collection: Collection) -> None:
-        self.store.delete(collection)
-        self._open.pop(collection.manifest.name, None)
+        key = next(key for key, each in self._open.items() if each is collection)
+        self.stores.made(tenant_and_name(key)[0]).delete(collection)
+        del self._open[key]
 
     async def release(self, released: Callable[[str], bool]) -> None:
-        """Close the collections whose name is released; calls for them have ended."""
-        await asyncio.to_thread(_close, self._forget([name for name in self._open if released(name)]))
+        """Close the collections whose key is released; calls for them have ended."""
+        await asyncio.to_thread(_close, self._forget([key for key in self._open if released(key)]))
 
     def close(self) -> None:
         """Close all collections."""
         _close(self._forget(list(self._open)))
 
-    def _forget(self, names: list[str]) -> list[Collection]:
-        collections = [self._open.pop(name) for name in names]
+    def _forget(self, keys: list[str]) -> list[Collection]:
+        collections = [self._open.pop(key) for key in keys]
         for collection in collections:
             self._give_up(collection)
         return collections

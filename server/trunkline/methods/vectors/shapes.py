@@ -14,6 +14,7 @@ from trunkline.methods.vectors.changes import Item
 from trunkline.methods.vectors.index import IndexSpec, Kind, Match, Metric
 from trunkline.methods.vectors.manifest import Manifest
 from trunkline.methods.vectors.numbers import as_base64
+from trunkline_protocol.principals import DEFAULT_TENANT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,10 +94,12 @@ class IndexDescription(TypedDict):
 class CollectionDescription(TypedDict):
     """The description of a collection.
 
-    ``model`` is what embedded its texts; null as long as all its vectors came from callers.
+    ``model`` is what embedded its texts; null as long as all its vectors came from callers. ``tenant`` is whose it is,
+    where that is not ``default``.
     """
 
     name: str
+    tenant: NotRequired[str]
     dimension: int
     model: str | None
     metadata: Metadata
@@ -212,9 +215,9 @@ class Deleted(TypedDict):
     deleted: int
 
 
-def description(manifest: Manifest) -> CollectionDescription:
-    """The description of a collection, from its manifest."""
-    return {
+def description(manifest: Manifest, tenant: str) -> CollectionDescription:
+    """The description of a tenant's collection, from its manifest."""
+    described: CollectionDescription = {
         "name": manifest.name,
         "dimension": manifest.dimension,
         "model": manifest.model,
@@ -223,6 +226,9 @@ def description(manifest: Manifest) -> CollectionDescription:
         "index": cast("IndexDescription", manifest.index),
         "format_version": manifest.format_version,
     }
+    if tenant != DEFAULT_TENANT:
+        described["tenant"] = tenant
+    return described
 
 
 def found_item(match: Match) -> FoundItem:

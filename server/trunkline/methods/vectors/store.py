@@ -18,7 +18,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -63,10 +63,10 @@ class CollectionStore:
                 if time.time() - folder.stat().st_mtime > ABANDONED_AFTER:
                     shutil.rmtree(folder, ignore_errors=True)
 
-    def manifests(self) -> Iterator[Manifest | tuple[str, str]]:
-        """All collections, by name; for one that cannot be read, its name and why."""
+    def manifests(self, wanted: Callable[[str], bool] = lambda _name: True) -> Iterator[Manifest | tuple[str, str]]:
+        """All collections whose name is wanted, by name; for one that cannot be read, its name and why."""
         for folder in sorted(self._root.iterdir()):
-            if folder.name.startswith(".") or not folder.is_dir():
+            if folder.name.startswith(".") or not wanted(folder.name) or not folder.is_dir():
                 continue
             try:
                 with told(str(folder), folder):

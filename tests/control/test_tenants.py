@@ -1,0 +1,362 @@
+"""``tenants.*``: records that survive, tenants that are suspended, and what goes with one that is deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.hub.callers import tokens_file
+from tests.support.doubles import Asked
+from tests.support.timing import PATIENCE, until
+from trunkline import Context, Hub, RpcError, method
+from trunkline.client import ConnectError
+from trunkline.control.tenant_store import FILE, FOLDER, TenantStore
+from trunkline.control.tenant_usage import TenantUsage
+from trunkline.control.tenants import Tenants
+from trunkline.hub.principal import Principal
+from trunkline.storage.tenant_folders import make_tenant_folder, tenant_folder
+from trunkline.testing import MockHub
+from trunkline_protocol.errors import ErrorCode
+from trunkline_protocol.tenant_messages import TenantDeleteParams, TenantThings, TenantView
+
+ENTRIES: Final = {
+    "root": 'roles = ["admin", "act_as"]',
+    "ann": 'tenant = "acme"',
+    "bob": 'tenant = "bolt"\nroles = ["admin"]',
+    "dora": "",
+}
+
+
+def hub_in(folder: Path, **settings: Any) -> MockHub:
+    return MockHub(data=folder / "data", tokens_file=tokens_file(folder, "", ENTRIES), **settings)
+
+
+@pytest.fixture
+async def mock(tmp_path: Path) -> AsyncIterator[MockHub]:
+    async with hub_in(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def root(mock: MockHub) -> AsyncIterator[Hub]:
+    async with mock.connect(token="root") as hub:
+        yield hub
+
+
+async def error_of(hub: Hub, method: str, /, **params: Any) -> RpcError:
+    with pytest.raises(RpcError) as caught:
+        await hub.call(method, params)
+    return caught.value
+
+
+async def refused(mock: MockHub, token: str) -> RpcError:
+    """The error that a principal is not let in with."""
+    with pytest.raises(ConnectError) as caught:
+        async with mock.connect(token=token, reconnect=False):
+            pass
+    assert caught.value.error is not None
+    return caught.value.error
+
+
+async def test_a_record_is_made_changed_and_removed(root: Hub) -> None:
+    made = await root.call("tenants.create", {"name": "acme", "display_name": "Acme GmbH", "metadata": {"plan": "x"}})
+    view = {"name": "acme", "display_name": "Acme GmbH", "state": "active", "metadata": {"plan": "x"}}
+    assert made == view | {"created_at": made["created_at"], "created": True}
+    again = {"name": "acme", "display_name": "Acme GmbH", "metadata": {"plan": "x"}}
+    assert await root.call("tenants.create", again) == made | {"created": False}
+    differs = await error_of(root, "tenants.create", name="acme")
+    assert (differs.code, "tenants.update" in differs.message) == (ErrorCode.INVALID_CONFIGURATION, True)
+    changed = await root.call("tenants.update", {"name": "acme", "display_name": None})
+    assert changed == view | {"display_name": None, "created_at": made["created_at"]}
+    assert await root.call("tenants.get", {"name": "acme"}) == changed
+    deleted = await root.call("tenants.delete", {"name": "acme"})
+    assert deleted == {
+        "name": "acme",
+        "deleted": True,
+        "removed": {"collections": 0, "jobs": 0, "connections": 0, "sessions": 0},
+    }
+    for name in ("tenants.get", "tenants.update", "tenants.delete"):
+        error = await error_of(root, name, name="acme")
+        assert (error.code, "there is no tenant 'acme'" in error.message) == (ErrorCode.INVALID_PARAMS, True)
+
+
+async def test_they_are_listed_by_name_a_page_at_a_time(root: Hub) -> None:
+    names = [f"t{number:02}" for number in range(7)]
+    for name in reversed(names):
+        await root.call("tenants.create", {"name": name})
+    seen: list[str] = []
+    page: dict[str, Any] = {"cursor": None}
+    while len(seen) < 7:
+        page = await root.call("tenants.list", {"limit": 3, "cursor": page["cursor"]})
+        assert 0 < len(page["tenants"]) <= 3
+        seen += [each["name"] for each in page["tenants"]]
+    assert (seen, page["cursor"]) == (names, None)
+
+
+async def test_they_are_for_admins_and_not_about_default(mock: MockHub, root: Hub) -> None:
+    async with mock.connect(token="ann") as ann, mock.connect(token="bob") as bob:
+        for name, params in (
+            ("create", {"name": "x"}),
+            ("list", {}),
+            ("get", {"name": "x"}),
+            ("update", {"name": "x"}),
+            ("delete", {"name": "x"}),
+        ):
+            assert (await error_of(ann, f"tenants.{name}", **params)).code == ErrorCode.FORBIDDEN
+        assert (await bob.call("tenants.create", {"name": "x"}))["created"], "an admin of whatever tenant"
+    for name in ("create", "delete"):
+        for wrong in ("default", "a\nb", "\u200b"):
+            assert (await error_of(root, f"tenants.{name}", name=wrong)).code == ErrorCode.INVALID_PARAMS, (name, wrong)
+    large = {"name": "y", "metadata": {"x": "y" * 17_000}}
+    assert "metadata" in (await error_of(root, "tenants.create", **large)).message
+
+
+async def test_who_is_suspended_is_cut_off_and_let_in_again(mock: MockHub, root: Hub) -> None:
+    mock.method("echo", lambda text: text)
+    await root.call("tenants.create", {"name": "acme"})
+    act_as = {"act_as": {"principal": "x", "tenant": "acme"}}
+    assert await root.call("echo", {"text": "a"}, metadata=act_as) == "a"
+    async with mock.connect(token="ann") as ann, mock.connect(token="bob") as bob:
+        assert (await root.call("tenants.update", {"name": "acme", "state": "suspended"}))["state"] == "suspended"
+        assert (await asyncio.wait_for(ann.closed, PATIENCE)).code == 4501
+        error = await refused(mock, "ann")
+        assert (error.code, error.message) == (ErrorCode.FORBIDDEN, "tenant 'acme' is suspended")
+        with pytest.raises(RpcError, match="tenant 'acme' is suspended"):
+            await root.call("echo", {"text": "a"}, metadata=act_as)
+        assert await bob.call("echo", {"text": "b"}) == "b"
+    await root.call("tenants.update", {"name": "acme", "state": "active"})
+    async with mock.connect(token="ann") as ann:
+        assert await ann.call("echo", {"text": "a"}) == "a"
+
+
+async def test_records_are_there_after_a_restart_and_unknown_tenants_only_where_that_is_allowed(tmp_path: Path) -> None:
+    async with hub_in(tmp_path) as mock, mock.connect(token="root") as root:
+        await root.call("tenants.create", {"name": "acme", "metadata": {"a": 1}})
+        await root.call("tenants.create", {"name": "bolt"})
+        await root.call("tenants.update", {"name": "acme", "state": "suspended"})
+        await root.call("tenants.delete", {"name": "bolt"})
+        async with mock.connect(token="bob") as bob:
+            await bob.call("rpc.ping")
+    async with hub_in(tmp_path, tenants_required=True) as mock, mock.connect(token="root") as root:
+        found = (await root.call("tenants.list"))["tenants"]
+        assert [(each["name"], each["state"], each["metadata"]) for each in found] == [("acme", "suspended", {"a": 1})]
+        assert "suspended" in (await refused(mock, "ann")).message
+        unknown = await refused(mock, "bob")
+        assert (unknown.code, "no tenant 'bolt'" in unknown.message) == (ErrorCode.FORBIDDEN, True)
+        async with mock.connect(token="dora") as dora:
+            await dora.call("rpc.ping")
+
+
+async def test_a_damaged_record_lets_nobody_in(tmp_path: Path) -> None:
+    async with hub_in(tmp_path) as mock, mock.connect(token="root") as root:
+        await root.call("tenants.create", {"name": "acme"})
+    with sqlite3.connect(tmp_path / "data" / FOLDER / FILE) as file:
+        file.execute("UPDATE tenants SET record = replace(record, 'active', 'Active')")
+    file.close()
+    with pytest.raises(Exception, match="record of tenant 'acme' is not what was written"):
+        await hub_in(tmp_path).__aenter__()
+
+
+@method("work", idempotent=True)
+async def work(name: str) -> str:
+    """Take a job's time."""
+    return name
+
+
+async def test_deleting_says_what_there_is_and_purge_removes_it(mock: MockHub, root: Hub, tmp_path: Path) -> None:
+    mock.method("work", work)
+    for folder in ("acme", "bolt"):
+        (make_tenant_folder(tmp_path / "data", folder) / "collections" / "docs").mkdir(parents=True)
+    async with mock.connect(token="ann") as ann, mock.connect(token="bob") as bob:
+        for hub in (ann, bob):
+            await hub.call("jobs.create", {"method": "work", "params": {"name": "x"}})
+        error = await error_of(root, "tenants.delete", name="acme")
+        assert (error.code, error.data["has"]) == (
+            ErrorCode.INVALID_CONFIGURATION,
+            {"collections": 1, "jobs": 1, "connections": 1, "sessions": 1},
+        )
+        assert "purge" in error.message
+        deleted = await root.call("tenants.delete", {"name": "acme", "purge": True})
+        assert deleted["removed"] == error.data["has"]
+        assert (await asyncio.wait_for(ann.closed, PATIENCE)).code == 4501
+        assert not tenant_folder(tmp_path / "data", "acme").exists()
+        assert (tmp_path / "data" / "tenants" / "bolt" / "collections" / "docs").is_dir()
+        assert len((await bob.call("jobs.list"))["jobs"]) == 1
+    assert (await root.call("tenants.list"))["tenants"] == []
+    async with mock.connect(token="ann") as ann:
+        assert (await ann.call("jobs.list"))["jobs"] == []
+
+
+async def test_jobs_of_a_suspended_tenant_are_not_begun(
+    mock: MockHub, root: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trunkline.jobs.runner.HELD_PAUSE", 0.01)
+    free, ran = asyncio.Event(), list[str]()
+
+    @method("turn", idempotent=True)
+    async def turn(name: str) -> None:
+        """Wait until all may run."""
+        await free.wait()
+        ran.append(name)
+
+    mock.method("turn", turn)
+    await root.call("tenants.create", {"name": "acme"})
+    async with mock.connect(token="ann") as ann, mock.connect(token="bob") as bob:
+        for hub, names in ((bob, ["b0"]), (ann, ["a"]), (bob, ["b4"])):
+            for name in names:
+                await hub.call("jobs.create", {"method": "turn", "params": {"name": name}})
+    await root.call("tenants.update", {"name": "acme", "state": "suspended"})
+    free.set()
+    await until(lambda: {"b0", "b4"} <= set(ran), "the others have run")
+    assert "a" not in ran
+    await root.call("tenants.update", {"name": "acme", "state": "active"})
+    await until(lambda: "a" in ran, "it runs")
+
+
+async def used(root: Hub, tenant: str, **days: str) -> dict[str, Any]:
+    found: dict[str, Any] = await root.call("tenants.usage", {"tenant": tenant, **days})
+    return found
+
+
+async def test_what_each_used_is_counted_and_survives(tmp_path: Path) -> None:
+    async with hub_in(tmp_path) as mock, mock.connect(token="root") as root:
+        mock.method("echo", lambda text: text)
+        mock.method("outer", outer)
+        await root.call("echo", {"text": "unseen"})
+        assert not (tmp_path / "data" / FOLDER).exists(), "nothing is counted before there is a tenant"
+        async with mock.connect(token="ann", session=False) as ann, mock.connect(token="bob", session=False) as bob:
+            for text in ("a", "bb"):
+                await ann.call("echo", {"text": text})
+            await bob.call("outer")
+            await error_of(ann, "nothing.there")
+        (day,) = (await used(root, "acme"))["days"]
+        assert (day["calls"], day["failed"]) == (3, 1)
+        assert (day["bytes_in"], day["bytes_out"]) == (len('{"text":"a"}{"text":"bb"}{}'), len('"a""bb"'))
+        (day,) = (await used(root, "bolt"))["days"]
+        assert (day["calls"], day["failed"]) == (1, 0), "what a method calls is not one more"
+        assert 0 < day["executor_seconds"] < PATIENCE
+        assert (await used(root, "acme", to="2026-01-01"))["days"] == []
+        assert (await used(root, "nobody"))["days"] == []
+        assert (await error_of(root, "tenants.usage", tenant="acme", to="today")).code == ErrorCode.INVALID_PARAMS
+    async with hub_in(tmp_path) as mock, mock.connect(token="root") as root:
+        mock.method("echo", lambda text: text)
+        async with mock.connect(token="ann", session=False) as ann:
+            await ann.call("echo", {"text": "c"})
+        (day,) = (await used(root, "acme"))["days"]
+        assert day["calls"] == 4
+        await root.call("tenants.create", {"name": "acme"})
+        await root.call("tenants.delete", {"name": "acme", "purge": True})
+        assert (await used(root, "acme"))["days"] == []
+
+
+async def outer(ctx: Context) -> Any:
+    return await ctx.call("echo", {"text": "inner"})
+
+
+async def test_what_cannot_be_written_is_written_later(tmp_path: Path) -> None:
+    store = TenantStore(tmp_path)
+    usage = TenantUsage(store, asyncio.Lock())
+    who = Principal("ann", tenant="acme")
+    usage.count(Asked("m", {}, who), 0)
+    (tmp_path / FOLDER).write_text("no folder")
+    await usage._write()
+    usage.count(Asked("m", {}, who), 1)
+    (tmp_path / FOLDER).unlink()
+    (counted,) = await usage.of("acme", "2000-01-01", "9999-12-31")
+    assert (counted.calls, counted.failed, counted.bytes_in) == (2, 1, 4)
+    await usage.close()
+    store.close()
+
+
+async def test_days_follow_each_other_and_old_ones_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, now = TenantStore(tmp_path), [1_772_000_000.0]
+    monkeypatch.setattr("trunkline.control.tenant_usage.time.time", lambda: now[0])
+    usage, call = TenantUsage(store, asyncio.Lock()), Asked("m", {}, Principal("ann", tenant="acme"))
+    days = []
+    for later in (0, 1, 399, 401):
+        now[0] = 1_772_000_000.0 + later * 86_400
+        await usage._write()
+        usage.count(call, 0)
+        days = [each.day for each in await usage.of("acme", "2000-01-01", "9999-12-31")]
+    assert days == ["2026-02-26", "2027-03-31", "2027-04-02"], "the first is older than 400 days"
+    store.close()
+
+
+class Held:
+    """Holdings whose removal does not come to its end."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.purged: list[str] = []
+
+    async def counted(self, tenant: str) -> TenantThings:
+        return TenantThings(jobs=1)
+
+    async def stored(self, tenant: str) -> tuple[int, int]:
+        return 0, 0
+
+    def disconnect(self, tenant: str, reason: str) -> TenantThings:
+        return TenantThings(connections=2)
+
+    async def purge(self, tenant: str) -> TenantThings:
+        if self.failures:
+            self.failures -= 1
+            raise RpcError(ErrorCode.WORKER_UNAVAILABLE, "no executor is ready")
+        self.purged.append(tenant)
+        return TenantThings(jobs=1)
+
+
+def tenants_in(folder: Path, holdings: Held) -> Tenants:
+    return Tenants(TenantStore(folder), holdings, required=False, changed=lambda: None)
+
+
+async def test_what_was_being_removed_is_removed_by_the_next_hub(tmp_path: Path) -> None:
+    holdings = Held()
+    holdings.failures = 1_000_000
+    first = tenants_in(tmp_path, holdings)
+    first.open()
+    asking = asyncio.ensure_future(first._delete(TenantDeleteParams("acme", purge=True)))
+    await until(lambda: holdings.failures < 1_000_000, "it has been tried")
+    with pytest.raises(RpcError, match="tenant 'acme' is being deleted"):
+        first.admitted(Principal("ann", tenant="acme"))
+    assert first.holds("acme")
+    asking.cancel()
+    await first.close()
+    holdings.failures = 0
+    second = tenants_in(tmp_path, holdings)
+    second.open()
+    assert second.holds("acme")
+    second.start()
+    await until(lambda: holdings.purged == ["acme"] and not second.holds("acme"), "it is removed")
+    await second.close()
+    assert TenantStore(tmp_path).load() == []
+
+
+@pytest.mark.virtual_time
+async def test_what_cannot_be_removed_yet_is_tried_again(tmp_path: Path) -> None:
+    holdings = Held()
+    holdings.failures = 3
+    tenants = tenants_in(tmp_path, holdings)
+    tenants.open()
+    deleted = await tenants._delete(TenantDeleteParams("acme", purge=True))
+    assert deleted.removed == TenantThings(jobs=1, connections=8)
+    await tenants.close()
+
+
+def test_the_store_says_what_it_was_told(tmp_path: Path) -> None:
+    store, records = TenantStore(tmp_path), [TenantView(name=name, created_at=1) for name in ("b", "a", "\u65e5 x")]
+    assert store.load() == []
+    for record in records:
+        store.put(record)
+    store.remove("b")
+    store.close()
+    again = TenantStore(tmp_path)
+    assert {each.name for each in again.load()} == {"a", "\u65e5 x"}
+    with pytest.raises(RpcError, match="has it open"):
+        TenantStore(tmp_path).load()
+    again.close()
