@@ -70,6 +70,12 @@ def http_request(hub: AskingHub, path: str, token: str, body: bytes, accept: str
     return head.encode() + body
 
 
+async def by_poll(hub: AskingHub, token: str) -> int:
+    async with raw_tcp(hub.port) as socket:
+        await socket.write(http_request(hub, "/socket/longpoll?vsn=2.0.0", token, b"", "application/json", "GET"))
+        return code_in((await socket.http_answer()).body)
+
+
 def auth(token: str, number: int = 1) -> bytes:
     call = {"jsonrpc": "2.0", "id": number, "method": "auth", "params": {"token": token}}
     return json.dumps(call).encode()
@@ -105,6 +111,7 @@ async def by_frame(hub: AskingHub, token: str) -> int:
 DOORS: Final[dict[str, Come]] = {
     "websocket": by_upgrade,
     "phoenix": by_phoenix,
+    "long polling": by_poll,
     "rpc": asked_at("/rpc", PING),
     "task": asked_at("/api/v1/rpc/ping", {}),
     "events": asked_at("/events?topic=orders.new", accept="text/event-stream"),

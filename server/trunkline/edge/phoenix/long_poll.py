@@ -23,6 +23,7 @@ from trunkline.edge.http.named_requests import request_id_of
 from trunkline.edge.http.request import (
     JSON_TYPES,
     METHOD_NOT_ALLOWED,
+    answered,
     media_type,
     peer_of,
     require_uncompressed,
@@ -92,13 +93,15 @@ class LongPollEndpoint:
         headers = Headers(scope=scope)
         params, shown = _query(scope)
         token = self._endpoint.token(headers, params)
-        handshake = Handshake(PATH, peer_of(scope), headers, token, params)
+        handshake = Handshake(PATH, peer_of(scope), headers, token, params, wire_of(scope).certificate)
         if scope["method"] not in ("GET", "POST"):
             error = RpcError(
                 ErrorCode.INVALID_REQUEST, f"{scope['method']} is not supported here; GET polls, POST sends"
             )
             raise Refused(error, METHOD_NOT_ALLOWED, {"Allow": "GET, POST"})
         if shown is None and scope["method"] == "GET":
+            if self._context.access.may_wait:
+                handshake = await answered(scope, handshake, self._context.prepare(handshake))
             return encode_answer(GONE, self._open(scope, handshake).token)
         self._check_address(scope, handshake)
         session = None if shown is None else self._sessions.get(shown.secret)
