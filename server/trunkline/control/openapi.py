@@ -175,7 +175,6 @@ def _rpc() -> dict[str, Any]:
         return {"oneOf": [ref(name), array(ref(name)) | {"minItems": 1}]}
 
     response = {_JSON: {"schema": either("JsonRpcResponse")}}
-    refusal = {"content": {_JSON: {"schema": ref("JsonRpcResponse")}}}
     return {
         "operationId": "rpc",
         "summary": "JSON-RPC 2.0: one request, notification or batch",
@@ -188,12 +187,17 @@ def _rpc() -> dict[str, Any]:
             },
             "204": {"description": "Notifications only"},
         }
-        | {
-            status: {"description": _PROBLEMS[status]} | refusal
-            for status in ("400", "401", "403", "408", "413", "415")
-        }
-        | {"503": {"description": "Too many connections"} | refusal},
+        | _refusals("400", "401", "403", "408", "413", "415")
+        | {"503": _refusal("Too many connections")},
     }
+
+
+def _refusal(words: str) -> dict[str, Any]:
+    return {"description": words, "content": {_JSON: {"schema": ref("JsonRpcResponse")}}}
+
+
+def _refusals(*statuses: str) -> dict[str, Any]:
+    return {status: _refusal(_PROBLEMS[status]) for status in statuses}
 
 
 def _pages() -> dict[str, Any]:
@@ -222,4 +226,6 @@ def _page(operation: str, summary: str, schemas: dict[str, str | None], *, open_
     }
     if open_to_all:
         page["security"] = [{}]
+    else:
+        page["responses"] |= _refusals("401", "403")
     return {"get": page}
