@@ -11,12 +11,13 @@ from pathlib import Path
 
 from trunkline import ErrorCode, RpcError
 from trunkline.methods.vectors.changes import Change, Delete, Upsert
+from trunkline.methods.vectors.collector import collector_paused
 from trunkline.methods.vectors.index import IndexSpec, VectorIndex
 from trunkline.methods.vectors.kept_index import GivenUp, KeptIndex, Writing
 from trunkline.methods.vectors.lexicon import Lexicon
 from trunkline.methods.vectors.manifest import Manifest
 from trunkline.methods.vectors.row_check import RowCheck
-from trunkline.methods.vectors.rows import CollectionFile, collector_paused
+from trunkline.methods.vectors.rows import CollectionFile
 from trunkline.methods.vectors.structures import Flat
 from trunkline.methods.vectors.touched import Unusable
 from trunkline.methods.vectors.versions import Versions

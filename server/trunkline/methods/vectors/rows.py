@@ -12,7 +12,6 @@ or written meanwhile, however it got past the lock, nothing is moved, and nothin
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import logging
 import sqlite3
@@ -28,6 +27,7 @@ from pydantic import ValidationError
 from trunkline import ErrorCode, RpcError
 from trunkline.methods.vectors import touched
 from trunkline.methods.vectors.changes import Change, Delete, Item, Upsert
+from trunkline.methods.vectors.collector import collector_paused
 from trunkline.methods.vectors.manifest import Manifest
 from trunkline.methods.vectors.touched import Reference, encoded
 from trunkline.storage.database import Database, making, read_beside
@@ -497,15 +497,3 @@ def _items(rows: list[Any]) -> list[Item]:
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogatepass")
-
-
-@contextlib.contextmanager
-def collector_paused() -> Iterator[None]:
-    """Reading makes as many objects as there are items, and none of them is garbage: looking takes most of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
