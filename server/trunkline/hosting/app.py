@@ -124,6 +124,7 @@ class HubParts:
             self.broker,
             JobLimits.of(settings, len(self.pool.executors)),
             lambda tenant: self.tenants.holds(tenant),  # noqa: PLW0108  # made later
+            lambda tenant: self.tenants.quotas(tenant).jobs,
         )
         self.fanout = Fanout(asyncio.get_running_loop().call_soon, time.monotonic, lambda: self.router.in_flight > 0)
         limits = self.limits = _connection_limits(settings)
@@ -161,6 +162,7 @@ class HubParts:
             changed=self.jobs.wake,
         )
         self.usage = self.tenants.usage
+        self.shares.connections_of = lambda tenant: self.tenants.quotas(tenant).connections
         self._serve_own_methods()
 
     def _observe(self, settings: Settings) -> None:
