@@ -308,7 +308,7 @@ async def test_what_cannot_be_written_is_written_later(tmp_path: Path) -> None:
     usage.count(Asked("m", {}, who), 1)
     (tmp_path / FOLDER).unlink()
     (counted,) = await usage.of("acme", "2000-01-01", "9999-12-31")
-    assert (counted.calls, counted.failed, counted.bytes_in) == (2, 1, 4)
+    assert (counted.calls, counted.failed, counted.bytes_in, counted.executor_seconds) == (2, 1, 4, 0)
     await usage.close()
     store.close()
 
