@@ -16,6 +16,13 @@ DisplayName = Annotated[str, Meta(max_length=MAX_NAME_CHARS)]
 State = Literal["active", "suspended", "deleting"]
 
 
+class Quotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much a tenant may have: ``connections`` open, ``jobs`` that are not over. 0: as the settings say of each."""
+
+    connections: Annotated[int, Meta(ge=0)] = 0
+    jobs: Annotated[int, Meta(ge=0)] = 0
+
+
 class TenantView(msgspec.Struct, kw_only=True):
     """A tenant's record. ``created_at`` is milliseconds since 1970; ``metadata`` are the operator's own.
 
@@ -27,6 +34,7 @@ class TenantView(msgspec.Struct, kw_only=True):
     display_name: DisplayName | None = None
     state: State = "active"
     created_at: int
+    quotas: Quotas = Quotas()
     metadata: dict[str, Any] = {}
 
 
@@ -41,6 +49,7 @@ class TenantCreateParams(msgspec.Struct, forbid_unknown_fields=True):
 
     name: Name
     display_name: DisplayName | None = None
+    quotas: Quotas = Quotas()
     metadata: dict[str, Any] = {}
 
 
@@ -70,6 +79,7 @@ class TenantUpdateParams(msgspec.Struct, forbid_unknown_fields=True):
     name: Name
     display_name: DisplayName | UnsetType | None = UNSET
     state: Literal["active", "suspended"] | UnsetType = UNSET
+    quotas: Quotas | UnsetType = UNSET
     metadata: dict[str, Any] | UnsetType = UNSET
 
 

@@ -45,7 +45,7 @@ IN_WORDS: Final[dict[str, tuple[dict[str, Any], str]]] = {
 NAMES_NOTHING: Final = {
     "token", "resume", "recover", "history", "after", "limit", "data", "idempotency_key", "params", "result", "summary",
     "streaming", "idempotent", "max_concurrency", "timeout_ms", "drain", "priority", "status", "cursor", "time_range",
-    "series", "display_name", "metadata", "state", "purge", "from", "to",
+    "series", "display_name", "metadata", "state", "purge", "quotas", "from", "to",
 }  # fmt: skip
 """Params of the hub's methods that say how, or carry a payload or a secret. A new one has to be put here or above."""
 

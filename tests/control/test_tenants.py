@@ -65,7 +65,13 @@ async def refused(mock: MockHub, token: str) -> RpcError:
 
 async def test_a_record_is_made_changed_and_removed(root: Hub) -> None:
     made = await root.call("tenants.create", {"name": "acme", "display_name": "Acme GmbH", "metadata": {"plan": "x"}})
-    view = {"name": "acme", "display_name": "Acme GmbH", "state": "active", "metadata": {"plan": "x"}}
+    view = {
+        "name": "acme",
+        "display_name": "Acme GmbH",
+        "state": "active",
+        "metadata": {"plan": "x"},
+        "quotas": {"connections": 0, "jobs": 0},
+    }
     assert made == view | {"created_at": made["created_at"], "created": True}
     again = {"name": "acme", "display_name": "Acme GmbH", "metadata": {"plan": "x"}}
     assert await root.call("tenants.create", again) == made | {"created": False}
@@ -96,6 +102,40 @@ async def test_they_are_listed_by_name_a_page_at_a_time(root: Hub) -> None:
         assert 0 < len(page["tenants"]) <= 3
         seen += [each["name"] for each in page["tenants"]]
     assert (seen, page["cursor"]) == (names, None)
+
+
+async def test_quotas_limit_its_connections_and_jobs_from_the_change_on(mock: MockHub, root: Hub) -> None:
+    free = asyncio.Event()
+
+    @method("wait", idempotent=True)
+    async def wait() -> None:
+        """Wait until all may end."""
+        await free.wait()
+
+    mock.method("wait", wait)
+    made = await root.call("tenants.create", {"name": "acme", "quotas": {"connections": 1}})
+    assert made["quotas"] == {"connections": 1, "jobs": 0}
+    assert (await error_of(root, "tenants.create", name="acme")).code == ErrorCode.INVALID_CONFIGURATION
+    async with mock.connect(token="ann") as ann, mock.connect(token="bob"), mock.connect(token="bob"):
+        error = await refused(mock, "ann")
+        assert error.code == ErrorCode.RESOURCE_EXHAUSTED
+        assert error.data == {"limit": "quotas.connections", "of": "tenant", "max": 1}
+        await root.call("tenants.update", {"name": "acme", "quotas": {"connections": 2, "jobs": 2}})
+        async with mock.connect(token="ann"):
+            assert (await refused(mock, "ann")).data["max"] == 2
+        for _ in range(2):
+            await ann.call("jobs.create", {"method": "wait", "params": {}})
+        error = await error_of(ann, "jobs.create", method="wait", params={})
+        assert (error.code, error.data) == (
+            ErrorCode.RESOURCE_EXHAUSTED,
+            {"limit": "quotas.jobs", "of": "tenant", "max": 2},
+        )
+        await root.call("jobs.create", {"method": "wait", "params": {}})
+        await root.call("tenants.update", {"name": "acme", "quotas": {}})
+        await ann.call("jobs.create", {"method": "wait", "params": {}})
+        free.set()
+    wrong = await error_of(root, "tenants.update", name="acme", quotas={"calls": 1})
+    assert (wrong.code, "calls" in wrong.message) == (ErrorCode.INVALID_PARAMS, True)
 
 
 async def test_they_are_for_admins_and_not_about_default(mock: MockHub, root: Hub) -> None:
@@ -268,7 +308,7 @@ async def test_what_cannot_be_written_is_written_later(tmp_path: Path) -> None:
     usage.count(Asked("m", {}, who), 1)
     (tmp_path / FOLDER).unlink()
     (counted,) = await usage.of("acme", "2000-01-01", "9999-12-31")
-    assert (counted.calls, counted.failed, counted.bytes_in) == (2, 1, 4)
+    assert (counted.calls, counted.failed, counted.bytes_in, counted.executor_seconds) == (2, 1, 4, 0)
     await usage.close()
     store.close()
 

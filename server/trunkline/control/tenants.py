@@ -32,6 +32,7 @@ from trunkline_protocol.hub_methods import (
 )
 from trunkline_protocol.principals import DEFAULT_TENANT, is_name
 from trunkline_protocol.tenant_messages import (
+    Quotas,
     TenantCreated,
     TenantCreateParams,
     TenantDeleted,
@@ -47,6 +48,7 @@ from trunkline_protocol.tenant_messages import (
 )
 
 MAX_TENANTS: Final = 100_000
+NO_QUOTAS: Final = Quotas()
 USAGE_DAYS: Final = 30
 """Before today, of a report that names no days."""
 MAX_METADATA_BYTES: Final = 16 * 1024
@@ -166,6 +168,11 @@ class Tenants:
         record = self._records.get(tenant)
         return record is not None and record.state != "active"
 
+    def quotas(self, tenant: str) -> Quotas:
+        """How much a tenant may have, by its record."""
+        record = self._records.get(tenant)
+        return NO_QUOTAS if record is None else record.quotas
+
     # --- methods ---
 
     def methods(self) -> Handlers:
@@ -185,7 +192,8 @@ class Tenants:
         async with self._one:
             known = self._records.get(params.name)
             if known is not None:
-                if (known.display_name, known.metadata) != (params.display_name, params.metadata):
+                given = (params.display_name, params.quotas, params.metadata)
+                if (known.display_name, known.quotas, known.metadata) != given:
                     words = f"tenant {params.name!r:.100} exists, and differs: tenants.update changes it"
                     raise RpcError(ErrorCode.INVALID_CONFIGURATION, words)
                 return TenantCreated(**msgspec.structs.asdict(known), created=False)
@@ -195,6 +203,7 @@ class Tenants:
                 name=params.name,
                 display_name=params.display_name,
                 created_at=int(time.time() * 1000),
+                quotas=params.quotas,
                 metadata=params.metadata,
             )
             await self._write(record)

@@ -130,6 +130,7 @@ class HubParts:
             self.spaces,
             JobLimits.of(settings, len(self.pool.executors)),
             lambda tenant: self.tenants.holds(tenant),  # noqa: PLW0108  # made later
+            lambda tenant: self.tenants.quotas(tenant).jobs,
         )
         self.fanout = Fanout(asyncio.get_running_loop().call_soon, time.monotonic, lambda: self.router.in_flight > 0)
         limits = self.limits = _connection_limits(settings)
@@ -170,6 +171,7 @@ class HubParts:
             changed=self.jobs.wake,
         )
         self.usage = self.tenants.usage
+        self.shares.connections_of = lambda tenant: self.tenants.quotas(tenant).connections
         self._serve_own_methods()
 
     def _observe(self, settings: Settings) -> None:

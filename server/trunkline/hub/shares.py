@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, Literal
@@ -109,11 +110,13 @@ class Shares:
 
     Attributes:
         refused: what was refused for a limit, of whatever kind.
+        connections_of: how many connections a tenant may have by its own quota; 0 where it has none.
     """
 
     def __init__(self, limits: ShareLimits | None = None) -> None:
         self.limits = limits or ShareLimits()
         self.refused = Refusals()
+        self.connections_of: Callable[[str], int] = lambda _tenant: 0
         self._principals: WeakValueDictionary[tuple[str, str], PrincipalShare] = WeakValueDictionary()
         self._tenants: WeakValueDictionary[str, Share] = WeakValueDictionary()
         self._addresses: WeakValueDictionary[str, Share] = WeakValueDictionary()
@@ -173,17 +176,19 @@ class Shares:
         """Refuse one more connection of a principal that has, or whose tenant has, as many as it may.
 
         Raises:
-            RpcError: 2003, ``max_connections_per_principal`` or ``max_connections_per_tenant``.
+            RpcError: 2003, ``max_connections_per_principal``, ``max_connections_per_tenant`` or ``quotas.connections``.
         """
-        limits = self.limits
-        own, all_of_it = limits.max_connections_per_principal, limits.max_connections_per_tenant
+        own = self.limits.max_connections_per_principal
+        quota = self.connections_of(principal.tenant)
+        all_of_it = quota or self.limits.max_connections_per_tenant
         if not (own or all_of_it):
             return
         share = self.of(principal)
         if own and share.connections >= own:
             raise self._counted(_too_many_connections("max_connections_per_principal", share, own))
         if all_of_it and share.tenant.connections >= all_of_it:
-            raise self._counted(_too_many_connections("max_connections_per_tenant", share.tenant, all_of_it))
+            limit = "quotas.connections" if quota else "max_connections_per_tenant"
+            raise self._counted(_too_many_connections(limit, share.tenant, all_of_it))
 
     def require_registration(self, share: PrincipalShare) -> None:
         """Refuse one more method of a principal that serves as many as it may.

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from trunkline.background import keep_up, start_task
+from trunkline.hub.shares import share_error
 from trunkline.hub.topic_spaces import TopicSpaces
 from trunkline.jobs.disk import DiskThread
 from trunkline.jobs.job import STATUSES, Created, Job, Rights, Succeeded
@@ -68,6 +69,7 @@ class Jobs:
         is_hubs: whether the hub answers a method itself.
         spaces: the topics of tenants: what becomes of a job is announced to its own.
         holds: whether jobs of a tenant are not to be begun now.
+        quota: how many jobs that are not over a tenant may have by its own quota; 0 where it has none.
 
     Attributes:
         trouble: why the stored jobs cannot be read; None where they can.
@@ -82,8 +84,10 @@ class Jobs:
         spaces: TopicSpaces,
         limits: JobLimits,
         holds: Callable[[str], bool] = lambda _tenant: False,
+        quota: Callable[[str], int] = lambda _tenant: 0,
     ) -> None:
         self._find = find
+        self._quota = quota
         self._is_hubs = is_hubs
         self._spaces = spaces
         self._limits = limits
@@ -301,6 +305,11 @@ class Jobs:
             raise limit_error("jobs_waiting", f"{len(waiting)} jobs are waiting already; try again later")
         if own >= limits.waiting_per_principal:
             raise limit_error("jobs_waiting_per_principal", f"{own} jobs of {who.name} are waiting already")
+        if quota := self._quota(who.tenant):
+            theirs = sum(created.tenant == who.tenant for created in waiting)
+            if theirs >= quota:
+                words = f"{theirs} jobs of tenant {who.tenant} are waiting already, and it may have {quota}"
+                raise share_error("quotas.jobs", "tenant", quota, words)
         size = sum(created.size for created in waiting)
         if waiting and size + len(new.params) > limits.waiting_bytes:
             raise limit_error("jobs_waiting_bytes", f"the params of waiting jobs take {size} bytes already")
