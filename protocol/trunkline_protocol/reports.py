@@ -171,8 +171,8 @@ class Metrics(msgspec.Struct):
     active_requests: int
     waiting_requests: int
     methods: dict[str, MethodMetrics]
-    tenants: dict[str, dict[str, MethodMetrics]]
     workers: dict[str, WorkerMetrics]
+    tenants: dict[str, dict[str, MethodMetrics]] = {}
     series: list[MetricsSample] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -192,7 +192,6 @@ class CallInFlight(msgspec.Struct):
     method: str
     id: Id
     principal: str | None
-    tenant: str | None
     connection: int | None
     state: Literal["queued", "running"]
     executor: str | None
@@ -201,6 +200,7 @@ class CallInFlight(msgspec.Struct):
     chunks: int
     depth: int
     trace_id: str | None
+    tenant: str | None = None
 
 
 class CallList(msgspec.Struct):
@@ -378,7 +378,6 @@ class EndedCall(msgspec.Struct):
 
     method: str
     principal: str | None
-    tenant: str | None
     connection: int | None
     id: Id
     request_id: str | None
@@ -395,6 +394,7 @@ class EndedCall(msgspec.Struct):
     bytes_in: int
     bytes_out: int
     finished_at: int
+    tenant: str | None = None
 
 
 class RequestsReport(msgspec.Struct):

@@ -53,10 +53,10 @@ def test_so_many_come_in_a_second_and_the_hint_is_never_too_early() -> None:
     for _ in range(4):
         admitted(limits, declared)
     error = refused(limits, declared, 0.1)
-    assert (error.code, error.retry_after_ms) == (ErrorCode.RATE_LIMITED, 151)
+    assert (error.code, error.retry_after_ms) == (ErrorCode.RATE_LIMITED, 150)
     assert "m takes 4 calls a second" in error.message
-    admitted(limits, declared, 0.1 + 0.151)
-    refused(limits, declared, 0.1 + 0.151)
+    admitted(limits, declared, 0.1 + 0.150)
+    refused(limits, declared, 0.1 + 0.150)
 
 
 def test_less_than_one_a_second_is_one_at_first() -> None:

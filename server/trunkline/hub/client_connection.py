@@ -51,7 +51,7 @@ class ClientConnection(Connection):
     Its door calls :meth:`receive` for each message and :meth:`disconnected` once.
     """
 
-    __slots__ = ("_allowed", "_bucket", "_max_calls", "_restricted", "_route", "_tenant_bucket")
+    __slots__ = ("_allowed", "_bucket", "_max_calls", "_restricted", "_route", "_shares_calls", "_tenant_bucket")
 
     def __init__(
         self,
@@ -75,7 +75,8 @@ class ClientConnection(Connection):
         self._bucket = services.rates.bucket((principal.tenant, principal.name), principal.rate, now)
         self._tenant_bucket = services.tenant_rates.bucket(principal.tenant, None, now)
         has_rate = self._bucket is not None or self._tenant_bucket is not None
-        self._restricted = principal.methods is not None or has_rate or services.shares.limits_calls
+        self._shares_calls = services.shares.limits_calls
+        self._restricted = principal.methods is not None or has_rate or self._shares_calls
 
     @override
     def receive(self, data: bytes) -> None:
@@ -163,14 +164,17 @@ class ClientConnection(Connection):
 
     def _refusal(self, method: str, running: int) -> RpcError | None:
         """Why this peer may not make this call now, or None; ``running`` of its calls are in flight."""
-        if self._restricted and (error := self._forbidden(method)) is not None:
+        if self._restricted and method not in self._allowed and (error := self._forbidden(method)) is not None:
             return error
         return self._not_now(running)
 
     def _not_now(self, running: int) -> RpcError | None:
         refusal: RpcError | None = None
-        if self.principal is not PENDING:
-            refusal = self._too_often() or self._services.shares.refusal_of_call(self.share)
+        if self._restricted and self.principal is not PENDING:
+            if self._bucket is not None or self._tenant_bucket is not None:
+                refusal = self._too_often()
+            if refusal is None and self._shares_calls:
+                refusal = self._services.shares.refusal_of_call(self.share)
         if refusal is None and running >= self._max_calls:
             refusal = limit_error(
                 "max_calls_per_connection", f"{running} calls of this connection are in flight; wait for replies"
@@ -211,11 +215,10 @@ class ClientConnection(Connection):
             if method in hub_methods.BEFORE_AUTH:
                 return None
             return RpcError(ErrorCode.UNAUTHENTICATED, f"{method} was refused: the first call has to be auth {{token}}")
-        if method not in self._allowed:
-            if not principal.may_call(method):
-                return not_granted(principal, "methods", method)
-            if len(self._allowed) < MAX_REMEMBERED:
-                self._allowed = self._allowed | {method}
+        if not principal.may_call(method):
+            return not_granted(principal, "methods", method)
+        if len(self._allowed) < MAX_REMEMBERED:
+            self._allowed = self._allowed | {method}
         return None
 
     def _notification(self, request: Request) -> None:

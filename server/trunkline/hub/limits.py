@@ -10,6 +10,8 @@ from typing import Final
 from trunkline import defaults
 
 MAX_BUCKETS: Final = 65_536
+_ROUNDING: Final = 1e-6
+"""Seconds; what sums of intervals may differ by."""
 
 
 @dataclass(slots=True)
@@ -32,30 +34,32 @@ class ConnectionLimits:
 
 
 class TokenBucket:
-    """A token bucket: ``rate`` tokens a second, at most ``burst`` of them. Pure: the caller has the clock."""
+    """A token bucket: ``rate`` tokens a second, at most ``burst`` of them. Pure: the caller has the clock.
 
-    __slots__ = ("_at", "_burst", "_tokens", "rate")
+    It keeps when it will be full again (the generic cell rate algorithm, ITU-T I.371), which is one number to move.
+    """
+
+    __slots__ = ("_full_at", "_interval", "_span", "rate")
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
         self.rate = rate
-        self._burst = burst
-        self._tokens = burst
-        self._at = now
+        self._interval = 1.0 / rate
+        self._span = burst * self._interval
+        self._full_at = now
 
     def take(self, now: float) -> float:
         """Take a token and return 0.0; without one to take, return the seconds until the next one."""
-        tokens = min(self._burst, self._tokens + (now - self._at) * self.rate)
-        self._at = now
-        if tokens >= 1.0:
-            self._tokens = tokens - 1.0
-            return 0.0
-        self._tokens = tokens
-        return (1.0 - tokens) / self.rate
+        full_at = self._full_at
+        full_at = (now if full_at < now else full_at) + self._interval
+        too_early = full_at - now - self._span
+        if too_early > _ROUNDING:
+            return too_early
+        self._full_at = full_at
+        return 0.0
 
     def wait(self, now: float) -> float:
         """Seconds until there is a token to take; 0.0 where there is one. Takes none."""
-        tokens = min(self._burst, self._tokens + (now - self._at) * self.rate)
-        return 0.0 if tokens >= 1.0 else (1.0 - tokens) / self.rate
+        return max(0.0, self._full_at + self._interval - now - self._span)
 
 
 class RateLimiter:

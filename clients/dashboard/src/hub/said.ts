@@ -7,7 +7,6 @@ export type CallInFlight = {
   method: string;
   id: number | string | null;
   principal: string | null;
-  tenant: string | null;
   connection: number | null;
   state: "queued" | "running";
   executor: string | null;
@@ -109,7 +108,6 @@ export type DetailedHealth = {
 export type EndedCall = {
   method: string;
   principal: string | null;
-  tenant: string | null;
   connection: number | null;
   id: number | string | null;
   request_id: string | null;
@@ -301,8 +299,8 @@ export type Metrics = {
   active_requests: number;
   waiting_requests: number;
   methods: Record<string, MethodMetrics>;
-  tenants: Record<string, Record<string, MethodMetrics>>;
   workers: Record<string, WorkerMetrics>;
+  tenants?: Record<string, Record<string, MethodMetrics>>;
   series?: MetricsSample[];
 };
 
@@ -342,7 +340,6 @@ export type RunningCall = {
   method: string;
   id: number | string | null;
   principal: string | null;
-  tenant: string | null;
   connection: number | null;
   state: "queued" | "running";
   executor: string | null;
