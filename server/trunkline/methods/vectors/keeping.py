@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -42,7 +43,12 @@ class FileKeeper:
         if collection not in self._writings and not collection.closed and collection.kept.due:
             self._writings[collection] = None
             task = start_task(self._write(collection, in_thread), "index file")
-            task.add_done_callback(lambda _: self._writings.pop(collection, None))
+            task.add_done_callback(functools.partial(self._written, collection, in_thread))
+
+    def _written(self, collection: Collection, in_thread: InThread, task: asyncio.Task[None]) -> None:
+        del self._writings[collection]
+        if not task.cancelled() and task.exception() is None:
+            self.write_if_due(collection, in_thread)  # so much may have changed meanwhile
 
     def give_up(self, collection: Collection) -> None:
         """End what is done for a collection soon: it is being closed."""

@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from trunkline.methods.vectors.rows import CollectionFile, require_count, require_rows
+from trunkline.methods.vectors.row_format import require_rows
+from trunkline.methods.vectors.rows import CollectionFile, require_count
 from trunkline.storage.database import CHECK, reading_beside, require_checked
 from trunkline.storage.failures import told
 from trunkline_protocol.principals import DEFAULT_TENANT

@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import msgspec
 import numpy as np
 from pydantic import ValidationError
 
@@ -29,6 +28,7 @@ from trunkline.methods.vectors import touched
 from trunkline.methods.vectors.changes import Change, Delete, Item, Upsert
 from trunkline.methods.vectors.collector import collector_paused
 from trunkline.methods.vectors.manifest import Manifest
+from trunkline.methods.vectors.row_format import TENANT, as_text, items_of, require_rows, rows_of
 from trunkline.methods.vectors.touched import Reference, encoded
 from trunkline.storage.database import Database, making, read_beside
 from trunkline.storage.failures import damaged
@@ -91,11 +91,8 @@ SET text = excluded.text, metadata = excluded.metadata, vector = excluded.vector
     crc = excluded.crc
 """
 _REMOVE: Final = "DELETE FROM items WHERE tenant = CAST(? AS TEXT) AND id = CAST(? AS TEXT)"
-_TENANT: Final = DEFAULT_TENANT.encode()
 
 logger = logging.getLogger("trunkline.vectors")
-_encoder: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-_decoder: Final = msgspec.json.Decoder(list[dict[str, Any]])
 
 
 class CollectionFile:
@@ -179,7 +176,7 @@ class CollectionFile:
             for rows in _whole(some, self.manifest.dimension, self.count, self._database.path):
                 data = b"".join([row[3] for row in rows])
                 vectors[len(items) : len(items) + len(rows)] = np.frombuffer(data, dtype="<f4").reshape(len(rows), -1)
-                items += _items(rows)
+                items += items_of(rows)
         return items
 
     def read_reference(self) -> Reference | None:
@@ -222,12 +219,12 @@ class CollectionFile:
             query = _SOME % ", ".join(["CAST(? AS TEXT)"] * len(some))
             if rows := self._database.read(self._what, query, [DEFAULT_TENANT, *some]):
                 require_rows(rows, self.manifest.dimension, self._database.path)
-                items += _items(rows)
+                items += items_of(rows)
                 for row in rows:
                     data.append(row[3])
                     del gone[row[0]]
         vectors = np.frombuffer(b"".join(data), dtype="<f4").reshape(len(items), self.manifest.dimension)
-        return [_text(each) for each in gone], Upsert(items, vectors)
+        return [as_text(each) for each in gone], Upsert(items, vectors)
 
     def require(self, count: int) -> None:
         """Check how many of the items that were read differ.
@@ -361,7 +358,7 @@ def make(path: Path, manifest: Manifest, state: tuple[int, int], items: Sequence
     described = (_described(manifest), generation, position, len(items))
     with making(path, VERSIONS, PAGE_BYTES) as transaction:
         transaction.execute("INSERT INTO collection VALUES (1, ?, ?, ?, ?, ?)", (*described, _state_crc(*described)))
-        transaction.executemany(_PUT, _rows(items, vectors, position))
+        transaction.executemany(_PUT, rows_of(items, vectors, position))
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -416,21 +413,6 @@ def _whole(some: Iterable[list[Any]], dimension: int, count: int, path: Path) ->
     require_count(read, count, path)
 
 
-def require_rows(rows: Iterable[Any], dimension: int, path: Path) -> None:
-    """Check that rows of items are what was written.
-
-    Raises:
-        RpcError: 3002, one is not.
-    """
-    for id, text, metadata, vector, change, crc in rows:
-        try:
-            is_whole = len(vector) == 4 * dimension and _crc(id, text, metadata, vector, change) == crc
-        except TypeError:
-            is_whole = False
-        if not is_whole:
-            raise damaged(path, f"item {id!r:.200} is not what was written")
-
-
 def require_count(found: int, count: int, path: Path) -> None:
     """Check how many items there are.
 
@@ -461,39 +443,6 @@ def _described(manifest: Manifest) -> str:
 
 def _write(transaction: sqlite3.Connection, change: Change, position: int) -> None:
     if isinstance(change, Delete):
-        transaction.executemany(_REMOVE, [(_TENANT, encoded(each)) for each in change.ids])
+        transaction.executemany(_REMOVE, [(TENANT, encoded(each)) for each in change.ids])
     else:
-        transaction.executemany(_PUT, _rows(change.items, change.vectors, position))
-
-
-def _rows(items: Iterable[Item], vectors: Iterable[Any], change: int) -> Iterator[tuple[Any, ...]]:
-    for item, vector in zip(items, vectors, strict=True):
-        id, text = encoded(item.id), None if item.text is None else encoded(item.text)
-        metadata, data = encoded(_encoder.encode(item.metadata)), vector.astype("<f4", copy=False).tobytes()
-        yield _TENANT, id, text, metadata, data, change, _crc(id, text, metadata, data, change)
-
-
-def _crc(id: bytes, text: bytes | None, metadata: bytes, vector: bytes, change: int) -> int:
-    head = (_TENANT, id, metadata) if text is None else (_TENANT, id, metadata, text)
-    return zlib.crc32(
-        vector, zlib.crc32(b"\0".join(head), change & 0xFFFFFFFF)
-    )  # it begins with another for each change
-
-
-def _items(rows: list[Any]) -> list[Item]:
-    """Rows as items. What is no Unicode, or no JSON, Python's standard library reads as it wrote it."""
-    ids, texts, metadata, *_ = zip(*rows, strict=True)
-    try:
-        decoded = _decoder.decode(b"[%b]" % b",".join(metadata))
-        return [
-            *map(Item, map(bytes.decode, ids), [None if text is None else text.decode() for text in texts], decoded)
-        ]
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return [
-            Item(_text(id), None if text is None else _text(text), json.loads(_text(each)))
-            for id, text, each in zip(ids, texts, metadata, strict=True)
-        ]
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogatepass")
+        transaction.executemany(_PUT, rows_of(change.items, change.vectors, position))
