@@ -19,7 +19,7 @@ from tests.support.timing import until  # noqa: E402
 from trunkline.methods import vectors  # noqa: E402
 from trunkline.methods.local import LocalMethods  # noqa: E402
 from trunkline.methods.vectors import kept_index  # noqa: E402
-from trunkline.methods.vectors.changes import Item, Upsert  # noqa: E402
+from trunkline.methods.vectors.changes import Item  # noqa: E402
 from trunkline.methods.vectors.collection import Collection  # noqa: E402
 from trunkline.methods.vectors.index_file import IndexFileWriter, read_index_file  # noqa: E402
 from trunkline.methods.vectors.structures import IndexSpec  # noqa: E402
@@ -73,12 +73,11 @@ def is_loaded(collection: Collection) -> bool:
 
 
 def test_items_of_any_shape_are_read_as_they_were(tmp_path: Path) -> None:
-    index = read_index_file(written(tmp_path / "file"), REFERENCE, SPEC, 3)
-    items, stored = index.contents()
+    items, structure = read_index_file(written(tmp_path / "file"), REFERENCE, SPEC, 3)
     assert items == ITEMS
-    assert stored.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
-    index.upsert(Upsert([Item("x"), Item("2"), Item("y")], np.zeros((3, 2), dtype=np.float32)))
-    assert [vector.tolist() for _, vector in filter(None, index.get(["1", "2", "y"]))] == [[0, 1], [0, 0], [0, 0]]
+    assert structure.vectors().tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    structure.add(np.zeros((3, 2), dtype=np.float32))
+    assert structure.vectors([0, 6]).tolist() == [[0, 1], [0, 0]]
 
 
 def test_a_flipped_bit_anywhere_makes_it_unusable(tmp_path: Path) -> None:
@@ -86,7 +85,7 @@ def test_a_flipped_bit_anywhere_makes_it_unusable(tmp_path: Path) -> None:
     for at in range(path.stat().st_size):
         with flipped(path, at, at % 8), pytest.raises(Unusable):
             read_index_file(path, REFERENCE, SPEC, 0)
-    assert read_index_file(path, REFERENCE, SPEC, 0).items() == ITEMS
+    assert read_index_file(path, REFERENCE, SPEC, 0)[0] == ITEMS
 
 
 def test_a_file_that_is_cut_or_longer_is_unusable(tmp_path: Path) -> None:

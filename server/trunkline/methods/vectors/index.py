@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -65,14 +64,12 @@ class VectorIndex:
 
     Args:
         items: to begin with; their ids differ.
-        structure: has just their vectors, a row an item; of length 1 where the metric is cosine. Or it is being made
-            by another thread meanwhile.
+        structure: has just their vectors, a row an item; of length 1 where the metric is cosine.
     """
 
-    def __init__(
-        self, spec: IndexSpec, items: Sequence[Item] = (), structure: Structure | Future[Flat] | None = None
-    ) -> None:
+    def __init__(self, spec: IndexSpec, items: Sequence[Item] = (), structure: Structure | None = None) -> None:
         self.spec = spec
+        self._structure = Flat(spec) if structure is None else structure
         self._items: list[Item | None] = list(items)
         self._rows = {item.id: row for row, item in enumerate(items)}
         self._live = np.ones(max(16, len(items)), dtype=np.bool_)
@@ -81,8 +78,6 @@ class VectorIndex:
         self._building: Building | None = None
         self._cannot_be_built = False
         self._outdated = False
-        made = structure.result() if isinstance(structure, Future) else structure
-        self._structure: Structure = Flat(spec) if made is None else made
 
     def __len__(self) -> int:
         return len(self._rows)

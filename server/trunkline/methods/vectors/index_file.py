@@ -29,7 +29,6 @@ import msgspec
 import numpy as np
 
 from trunkline.methods.vectors.changes import Item
-from trunkline.methods.vectors.index import VectorIndex
 from trunkline.methods.vectors.structures import Flat, IndexSpec
 from trunkline.methods.vectors.touched import Reference, Unusable, encoded
 
@@ -131,8 +130,8 @@ def _unpack(coding: int, data: bytearray) -> list[Item]:
         raise Unusable(f"its items are not what this version of Trunkline writes: {error}") from error
 
 
-def read_index_file(path: Path, reference: Reference, spec: IndexSpec, more: int) -> VectorIndex:
-    """The index that was written to a file. Blocks.
+def read_index_file(path: Path, reference: Reference, spec: IndexSpec, more: int) -> tuple[list[Item], Flat]:
+    """The items of an index file, and the structure that has their vectors, a row an item. Blocks.
 
     Args:
         reference: which file it has to be.
@@ -149,14 +148,14 @@ def read_index_file(path: Path, reference: Reference, spec: IndexSpec, more: int
         except FileNotFoundError:
             raise Unusable("it is gone") from None
         directory = _read_directory(file.fileno(), reference, spec)
-        # Both are read at the same time: making items takes this core, memory for vectors another one.
+        rows = sum(part.rows for part in directory.parts)
+        structure = Flat(spec, rows, rows + more)
+        # Both are read at the same time: decoding takes this core, copying vectors another one.
         beside = opened.enter_context(ThreadPoolExecutor(1, "index file"))
-        structure = beside.submit(_read_vectors, file.fileno(), directory, spec, more)
+        vectors = beside.submit(_read_vectors, file.fileno(), directory, structure.memory)
         items = _read_items(file.fileno(), directory)
-        index = VectorIndex(spec, items, structure)
-        if len(index) != len(items):
-            raise Unusable("an item is in it twice")
-        return index
+        vectors.result()
+        return items, structure
 
 
 def _read_directory(descriptor: int, reference: Reference, spec: IndexSpec) -> Directory:
@@ -185,10 +184,7 @@ def _read_directory(descriptor: int, reference: Reference, spec: IndexSpec) -> D
     return directory
 
 
-def _read_vectors(descriptor: int, directory: Directory, spec: IndexSpec, more: int) -> Flat:
-    count = sum(part.rows for part in directory.parts)
-    structure = Flat(spec, count, count + more)
-    memory = structure.memory
+def _read_vectors(descriptor: int, directory: Directory, memory: NDArray[np.float32]) -> None:
     row = 0
     for part, (at, _), _ in _places(directory):
         rows = memory[row : row + part.rows]
@@ -198,7 +194,6 @@ def _read_vectors(descriptor: int, directory: Directory, spec: IndexSpec, more: 
         if sys.byteorder == "big":
             rows.byteswap(inplace=True)
         row += part.rows
-    return structure
 
 
 def _read_items(descriptor: int, directory: Directory) -> list[Item]:

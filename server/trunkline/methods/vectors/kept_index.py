@@ -90,7 +90,11 @@ class KeptIndex:
         if not file.is_shared:
             raise Unusable("without room on the disk the rows cannot be looked through beside")
         ids = file.read_touched()
-        index = read_index_file(reference.path(file.folder), reference, file.manifest.spec, len(ids))
+        spec = file.manifest.spec
+        items, structure = read_index_file(reference.path(file.folder), reference, spec, len(ids))
+        index = VectorIndex(spec, items, structure)
+        if len(index) != len(items):
+            raise Unusable("an item is in it twice")
         for first in range(0, len(ids), AT_ONCE):
             gone, there = file.read_items(ids[first : first + AT_ONCE])
             index.delete(gone)
