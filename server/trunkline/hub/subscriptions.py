@@ -302,7 +302,10 @@ class Subscriptions:
         key = params.idempotency_key
         if key is not None and call.metadata:
             self._require_epoch(decode_metadata(call.metadata).idempotency_epoch, f"publish to {topic}")
-        name, tenant = ("", DEFAULT_TENANT) if caller is None else (caller.name, caller.tenant)
+        if caller is None:
+            name, tenant = "", DEFAULT_TENANT
+        else:
+            name, tenant = caller.name, caller.tenant
         space = self._spaces.of(tenant, topic)
         own = None if key is None else PublishKey(key_in(tenant, name), key)
         if self._unsigned is not None and self._unsigned.reaches(topic):
