@@ -45,8 +45,9 @@ class Event:
     def encode(self) -> Event:
         """Encode the payload, if that has not been done. Returns the event itself."""
         if not self.payload:
-            where = self.epoch, self.offset, self.published_at, self.publisher
-            self.payload = encode_event(self.topic, self.data, *where)
+            self.payload = encode_event(
+                self.topic, self.data, self.epoch, self.offset, self.published_at, self.publisher
+            )
         return self
 
 

@@ -46,6 +46,7 @@ def hub(audit_file: Path) -> Iterator[RunningHub]:
         "TRUNKLINE_TOKENS_FILE": str(file),
         "TRUNKLINE_AUDIT_FILE": str(audit_file),
         "TRUNKLINE_UNSIGNED_TOPICS": "secret.>",
+        "TRUNKLINE_SHARED_TOPICS": "news.>,secret.>",
     }
     with ready_hub("callers", cwd=MODULES, env=env) as running:
         yield running
@@ -150,6 +151,7 @@ async def test_events_name_who_published_them(hub: RunningHub) -> None:
         await ann.result("publish", {"topic": "secret.a", "data": 1})
         events = [(await reader.receive())["params"] for _ in range(3)]
         assert [event.get("publisher") for event in events] == ["ann", "ann", None]
+        assert [event.get("tenant") for event in events] == ["acme", "acme", None]
         recover = {"epoch": subscribed[0]["epoch"], "offset": 0}
         await ann.request("subscribe", {"topic": "news.a", "recover": recover})
         replayed = [message for message in [await ann.receive() for _ in range(3)] if "method" in message]

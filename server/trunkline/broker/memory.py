@@ -255,14 +255,16 @@ class MemoryBroker(Broker):
             return
         if history is None:
             history = state.history = deque()
-        size = _size(event)
+            self._with_history[topic] = state
+        else:
+            self._with_history.move_to_end(topic)
+        # The encoded payload and frame are kept with the event: the data counts three times.
+        size = 3 * (len(event.data) + len(topic)) + EVENT_OVERHEAD
         history.append((state.published, event, size))
         self.history_bytes += size
         common.history_bytes += size
         state.kept_bytes += size
-        self._with_history[topic] = state
-        self._with_history.move_to_end(topic)
-        self._trim(topic, state, state.published)
+        self._drop_old(state, history, state.published)
         if state.kept_bytes > limits.bytes * SYSTEM_SHARE and is_system(topic):
             while state.kept_bytes > limits.bytes * SYSTEM_SHARE and len(history) > 1:
                 self._drop_oldest(state, history)
@@ -278,14 +280,17 @@ class MemoryBroker(Broker):
             self._drop_oldest(state, state.history)
 
     def _trim(self, topic: str, state: _Topic, now: int) -> None:
-        history, limits = state.history, self._common.limits
-        if history is None:
-            return
+        if state.history is not None:
+            self._drop_old(state, state.history, now)
+            if not state.history:
+                self._drop_history(topic)
+
+    def _drop_old(self, state: _Topic, history: deque[tuple[int, Event, int]], now: int) -> None:
+        """Drop what is too old, and what is too much for one topic."""
+        limits = self._common.limits
         oldest_allowed = now - limits.seconds * MICROSECONDS
         while history and (len(history) > limits.events or history[0][0] < oldest_allowed):
             self._drop_oldest(state, history)
-        if not history:
-            self._drop_history(topic)
 
     def _drop_oldest(self, state: _Topic, history: deque[tuple[int, Event, int]]) -> None:
         state.dropped, _, size = history.popleft()
@@ -303,8 +308,3 @@ class MemoryBroker(Broker):
     def _since(self, topic: str, state: _Topic, offset: int) -> tuple[Event, ...]:
         self._trim(topic, state, self._common.now())
         return tuple(event for _, event, _ in state.history or () if event.offset > offset)
-
-
-def _size(event: Event) -> int:
-    # The encoded payload and frame are kept with the event: the data counts three times.
-    return 3 * (len(event.data) + len(event.topic)) + EVENT_OVERHEAD

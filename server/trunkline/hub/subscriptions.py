@@ -301,7 +301,10 @@ class Subscriptions:
         key = params.idempotency_key
         if key is not None and call.metadata:
             self._require_epoch(decode_metadata(call.metadata).idempotency_epoch, f"publish to {topic}")
-        name, tenant, owner = ("", DEFAULT_TENANT, "") if caller is None else (caller.name, caller.tenant, caller.owner)
+        if caller is None:
+            name, tenant, owner = "", DEFAULT_TENANT, ""
+        else:
+            name, tenant, owner = caller.name, caller.tenant, caller.owner
         space = self._spaces.of(tenant, topic)
         own = None if key is None else PublishKey(owner, key)
         if self._unsigned is not None and self._unsigned.reaches(topic):
