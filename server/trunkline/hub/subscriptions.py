@@ -285,9 +285,10 @@ class Subscriptions:
         key = params.idempotency_key
         if key is not None and call.metadata:
             self._require_epoch(decode_metadata(call.metadata).idempotency_epoch, f"publish to {topic}")
-        name, owner = ("", "") if caller is None else (caller.name, caller.owner)
+        name = "" if caller is None else caller.name
         publisher = "" if self._unsigned is not None and self._unsigned.reaches(topic) else name
-        self._broker.publish(topic, data, None if key is None else PublishKey(owner, key), done, publisher)
+        used = None if key is None else PublishKey("" if caller is None else caller.owner, key)
+        self._broker.publish(topic, data, used, done, publisher)
 
     # --- events ---
 
