@@ -37,6 +37,7 @@ from trunkline_protocol.hub_messages import (
 )
 from trunkline_protocol.hub_methods import PUBLISH, SUBSCRIBE, UNSUBSCRIBE
 from trunkline_protocol.principals import DEFAULT_TENANT
+from trunkline_protocol.tenants import key_in
 from trunkline_protocol.topics import (
     PatternSet,
     covers,
@@ -302,15 +303,15 @@ class Subscriptions:
         if key is not None and call.metadata:
             self._require_epoch(decode_metadata(call.metadata).idempotency_epoch, f"publish to {topic}")
         if caller is None:
-            name, tenant, owner = "", DEFAULT_TENANT, ""
+            name, tenant = "", DEFAULT_TENANT
         else:
-            name, tenant, owner = caller.name, caller.tenant, caller.owner
+            name, tenant = caller.name, caller.tenant
         space = self._spaces.of(tenant, topic)
-        own = None if key is None else PublishKey(owner, key)
+        own = None if key is None else PublishKey("" if caller is None else caller.owner, key)
         if self._unsigned is not None and self._unsigned.reaches(topic):
             name = ""
         elif space.tenant != tenant:  # others must not take it for a principal of theirs that has the same name
-            name = owner
+            name = key_in(tenant, name)
         space.broker.publish(topic, data, own, done, name)
 
     # --- events ---

@@ -54,13 +54,14 @@ def stats(number: int, **errors: int) -> dict[str, Any]:
 def metrics(seconds: float, **methods: dict[str, Any]) -> dict[str, Any]:
     return {
         "window_seconds": seconds, "request_count": 0, "error_count": 0, "requests_per_second": 0.0, "total": stats(0),
-        "active_requests": 0, "waiting_requests": 0, "methods": methods, "workers": {},
+        "active_requests": 0, "waiting_requests": 0, "methods": methods, "tenants": {}, "workers": {},
     }  # fmt: skip
 
 
 def running(method: str, age_ms: float) -> dict[str, Any]:
     return {
-        "call": 1, "method": method, "id": 1, "principal": "boss", "connection": 1, "state": "running",
+        "call": 1, "method": method, "id": 1, "principal": "boss", "tenant": "default", "connection": 1,
+        "state": "running",
         "executor": "executor-0", "age_ms": age_ms, "running_ms": age_ms - 30_000.0, "chunks": 0, "depth": 0,
         "trace_id": None,
     }  # fmt: skip
