@@ -150,5 +150,9 @@ class TenantStore:
     def _open(self) -> None:
         if not self._is_open:
             self._database.open()
-            self._database.note_opening()
+            try:
+                self._database.note_opening()
+            except BaseException:
+                self._database.close()
+                raise
             self._is_open = True
