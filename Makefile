@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMPS := .stamps
 PIP := $(BIN)/pip --disable-pip-version-check -q
 
-.PHONY: help setup run test test-unit test-unit-313 coverage coverage-unit test-browser test-interop check bench check-instructions fuzz simulate soak autobahn format deps-debian clean
+.PHONY: help setup run test test-unit test-unit-313 coverage coverage-unit test-pauses test-browser test-interop check bench check-instructions fuzz simulate soak autobahn format deps-debian clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -92,6 +92,10 @@ coverage-unit: $(STAMPS)/dev ## The same with the unit part alone
 	@rm -rf build/coverage && mkdir -p build/coverage
 	$(COVERED) $(UNIT)
 	@$(BY_ROOM) build/coverage/report.json
+
+test-pauses: setup ## Run the tests that need not be alone while random processes of theirs stand still: what races fails; SEED=... repeats
+	TEST_TIMEOUT_SCALE=4 $(BIN)/python -m tests.support.pauses $(if $(SEED),--seed $(SEED)) \
+	  $(BIN)/pytest $(TOGETHER) -m "not alone" $(ELSEWHERE)
 
 test-browser: setup ## Drive a real Chromium, and Firefox, against real hubs
 	$(BIN)/pytest tests/browser
