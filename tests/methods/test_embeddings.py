@@ -24,10 +24,15 @@ from trunkline.methods.local import LocalMethods
 from trunkline_protocol.errors import RpcError
 
 np = pytest.importorskip("numpy")
-pytest.importorskip("sentence_transformers")
 pytestmark = [pytest.mark.ml, pytest.mark.asyncio(loop_scope="module")]
 
 NAME = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _library() -> None:
+    """Only here, for it takes seconds: each of the tests' processes reads this file, whichever tests it runs."""
+    pytest.importorskip("sentence_transformers")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
