@@ -41,7 +41,8 @@ $(STAMPS)/clients: clients/package.json clients/package-lock.json clients/js/pac
 run: $(STAMPS)/python $(STAMPS)/clients ## Run the hub on 127.0.0.1:8765 with real embeddings and the demo collection
 	@exec $(BIN)/trunkline serve
 
-# Most tests wait more than they work; those that measure time or load come afterwards, alone.
+# Most tests wait more than they work; those that measure time or load come afterwards, alone. Of all files only those that
+# have such tests are read then.
 # What fails once is red: a test that races is mended, not run again.
 TEST_WORKERS ?= 4
 TOGETHER = -n $(TEST_WORKERS) --dist worksteal
@@ -49,7 +50,7 @@ ELSEWHERE := --ignore=tests/browser --ignore=tests/interop
 
 test: setup ## Install what the tests need and run all of them, Python and JS
 	$(BIN)/pytest $(TOGETHER) -m "not alone" $(ELSEWHERE)
-	$(BIN)/pytest -m alone $(ELSEWHERE)
+	$(BIN)/pytest -m alone $$(grep -rl --include='test_*.py' --exclude-dir={browser,interop} 'mark\.alone' tests)
 	cd clients && TEST_HUB_PROGRAM=$(CURDIR)/$(BIN)/trunkline npm test --silent
 
 UNIT := --unit -n auto --dist worksteal -rfE
