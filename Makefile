@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMPS := .stamps
 PIP := $(BIN)/pip --disable-pip-version-check -q
 
-.PHONY: help setup run test test-unit test-unit-313 coverage coverage-unit test-browser test-interop check bench check-instructions fuzz simulate soak autobahn format deps-debian clean
+.PHONY: help setup run test test-unit test-unit-313 coverage coverage-unit test-pauses test-browser test-interop check bench check-instructions fuzz simulate soak autobahn format deps-debian clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -41,7 +41,8 @@ $(STAMPS)/clients: clients/package.json clients/package-lock.json clients/js/pac
 run: $(STAMPS)/python $(STAMPS)/clients ## Run the hub on 127.0.0.1:8765 with real embeddings and the demo collection
 	@exec $(BIN)/trunkline serve
 
-# Most tests wait more than they work; those that measure time or load come afterwards, alone.
+# Most tests wait more than they work; those that measure time or load come afterwards, alone. Of all files only those that
+# have such tests are read then.
 # What fails once is red: a test that races is mended, not run again.
 TEST_WORKERS ?= 4
 TOGETHER = -n $(TEST_WORKERS) --dist worksteal
@@ -49,7 +50,7 @@ ELSEWHERE := --ignore=tests/browser --ignore=tests/interop
 
 test: setup ## Install what the tests need and run all of them, Python and JS
 	$(BIN)/pytest $(TOGETHER) -m "not alone" $(ELSEWHERE)
-	$(BIN)/pytest -m alone $(ELSEWHERE)
+	$(BIN)/pytest -m alone $$(grep -rl --include='test_*.py' --exclude-dir={browser,interop} 'mark\.alone' tests)
 	cd clients && TEST_HUB_PROGRAM=$(CURDIR)/$(BIN)/trunkline npm test --silent
 
 UNIT := --unit -n auto --dist worksteal -rfE
@@ -92,6 +93,10 @@ coverage-unit: $(STAMPS)/dev ## The same with the unit part alone
 	@rm -rf build/coverage && mkdir -p build/coverage
 	$(COVERED) $(UNIT)
 	@$(BY_ROOM) build/coverage/report.json
+
+test-pauses: setup ## Run the tests that need not be alone while random processes of theirs stand still: what races fails; SEED=... repeats
+	TEST_TIMEOUT_SCALE=4 $(BIN)/python -m tests.support.pauses $(if $(SEED),--seed $(SEED)) \
+	  $(BIN)/pytest $(TOGETHER) -m "not alone" $(ELSEWHERE)
 
 test-browser: setup ## Drive a real Chromium, and Firefox, against real hubs
 	$(BIN)/pytest tests/browser

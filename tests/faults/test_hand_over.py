@@ -22,8 +22,6 @@ from tests.support.timing import PATIENCE, SCALE, eventually, until
 from trunkline_protocol.errors import ErrorCode
 from trunkline_protocol.slots import slot_of
 
-pytestmark = pytest.mark.alone  # load, and limits in seconds
-
 WINDOW: Final = 8
 RESTART: Final = 3 * PATIENCE
 """Seconds in which an executor has to be there again."""
@@ -51,7 +49,7 @@ def impatient(folder: Path) -> Iterator[RunningHub]:
     """Two executors, which have little time to hand over, and do so of themselves."""
     env = {
         "KEEPER": str(folder),
-        "TRUNKLINE_HAND_OVER_SECONDS": str(1.5 * SCALE),
+        "TRUNKLINE_HAND_OVER_SECONDS": str(2.5 * SCALE),
         "TRUNKLINE_REBALANCE_SECONDS": "0.2",
     }
     with ready_hub("keeper", cwd=MODULES, executors=2, env=env) as hub:

@@ -17,8 +17,6 @@ from tests.support.hub import MODULES, RunningHub, ready_hub
 from tests.support.peer import Peer, peer
 from tests.support.timing import PATIENCE, SCALE, eventually, until
 
-pytestmark = pytest.mark.alone  # it measures time under load
-
 CROWD = 2_000
 
 
@@ -66,6 +64,7 @@ async def test_fault_12_work_whose_caller_vanished_cleans_up(tmp_path: Path) -> 
             await asyncio.to_thread(eventually, marker.exists, "the method has cleaned up")
 
 
+@pytest.mark.alone  # it measures time under load
 async def test_fault_25_a_crowd_that_comes_back_at_once_starves_nobody() -> None:
     """All of them connect in one moment, twice, without any jitter, and each makes a call."""
     with ready_hub() as hub:

@@ -18,8 +18,6 @@ from tests.support.peer import Peer, peer
 from tests.support.timing import eventually, until
 from trunkline_protocol.errors import ErrorCode
 
-pytestmark = pytest.mark.alone
-
 HELPER = "from helper_of_mine import LOUD"
 OTHER = """
 from trunkline import method

@@ -18,8 +18,6 @@ from tests.support.peer import Peer
 from tests.support.timing import PATIENCE, eventually, until
 from trunkline_protocol.errors import ErrorCode
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.fixture
 def code(tmp_path: Path) -> Code:
@@ -103,7 +101,7 @@ async def test_a_key_goes_on_where_a_call_of_it_runs_long(code: Code) -> None:
     ids=["dependency", "syntax", "exit", "slow"],
 )
 async def test_code_that_does_not_load_replaces_nothing(code: Code, top: str, code_of: int, words: str) -> None:
-    env = {"TRUNKLINE_START_TIMEOUT": str(PATIENCE / 2)}
+    env = {"TRUNKLINE_START_TIMEOUT": str(PATIENCE)} if "sleep" in top else {}
     async with code.served(2, (), **env) as (hub, connection):
         held = await connection.request("code.hold", {"name": "held"})
         await code.appears("held")

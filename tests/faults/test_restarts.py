@@ -13,7 +13,6 @@ from tests.faults.restarts.run import Plan, run
 from tests.support.timing import PATIENCE, SCALE
 
 
-@pytest.mark.alone
 @pytest.mark.timeout(60 + 12 * PATIENCE)
 async def test_restarts_lose_no_call_that_is_safe_to_keep(tmp_path: Path) -> None:
     if (missing := missing_for_node()) is not None:

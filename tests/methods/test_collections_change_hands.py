@@ -15,8 +15,6 @@ from tests.support.hub import RunningHub, ready_hub
 from tests.support.peer import Peer, peer
 from tests.support.timing import PATIENCE, until
 
-pytestmark = pytest.mark.alone
-
 NAMES: Final = ("news", "mail", "wiki")
 OWNERS: Final = ("executor-0", "executor-1")
 WINDOW: Final = 4

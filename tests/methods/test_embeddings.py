@@ -25,10 +25,15 @@ from trunkline_protocol.errors import RpcError
 from trunkline_protocol.principals import Principal
 
 np = pytest.importorskip("numpy")
-pytest.importorskip("sentence_transformers")
 pytestmark = [pytest.mark.ml, pytest.mark.asyncio(loop_scope="module")]
 
 NAME = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _library() -> None:
+    """Only here, for it takes seconds: each of the tests' processes reads this file, whichever tests it runs."""
+    pytest.importorskip("sentence_transformers")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -1,9 +1,9 @@
 """Hubs as processes that have the product's modules already: forked from a process that did nothing but import them.
 
-Two thirds of what a hub costs until it listens are imports, and the tests start hundreds of hubs. The process that is
-forked has no thread, no loop and no file open beside its outputs; a child of it gets working directory, environment,
-standard files and command line as a new interpreter would, and runs the same module as ``__main__``. What interpreters
-read from their environment when they start is not read again: ``fits`` says where that matters.
+Nearly all that a hub costs until it listens is the same for each, and the tests start hundreds of hubs. The process
+that is forked has no thread, no loop and no file open beside its outputs; a child of it gets working directory,
+environment, standard files and command line as a new interpreter would, and runs the same module as ``__main__``. What
+interpreters read from their environment when they start is not read again: ``fits`` says where that matters.
 
 Run as a program, ``fork_server.py FD``, this is that process; it ends with the one that started it.
 """
@@ -15,6 +15,8 @@ import atexit
 import contextlib
 import ctypes
 import functools
+import gc
+import importlib
 import io
 import json
 import os
@@ -30,8 +32,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final, Self
 
-PRELOADED: Final = ("trunkline.cli.main", "trunkline.hosting.lifecycle", "trunkline.hosting.server")
-"""What a hub imports, and with that nearly all it has when it listens."""
+PRELOADED: Final = (
+    "trunkline.cli.demo",
+    "trunkline.cli.main",
+    "trunkline.hosting.code_watch",
+    "trunkline.hosting.lifecycle",
+    "trunkline.hosting.server",
+    "trunkline.observe.logs",
+)
+"""What a hub imports, and with that all it has when it is ready."""
 
 _MAXIMUM: Final = 1 << 17
 """Bytes of a request: an environment and a command line."""
@@ -293,10 +302,23 @@ def run(program: Sequence[str], cwd: str, env: Mapping[str, str]) -> None:
         runpy.run_path(name, run_name="__main__")
 
 
-def main() -> None:
-    """Import, and fork."""
+def prepare() -> None:
+    """Do what every hub does before it looks at what it was told: import, and make the command of its functions.
+
+    What is there by then is no child's garbage: the collector would write into pages that they all share.
+    """
     for module in PRELOADED:
         __import__(module)
+    typer = importlib.import_module("typer.main")
+    vars(typer)["get_command"] = functools.cache(typer.get_command)
+    typer.get_command(importlib.import_module("trunkline.cli.main").app)
+    gc.collect()
+    gc.freeze()
+
+
+def main() -> None:
+    """Import, and fork."""
+    prepare()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # which is the tests' to answer
     requests = socket.socket(fileno=int(sys.argv[1]))
     if (found := serve(requests)) is not None:
