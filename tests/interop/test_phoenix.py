@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -15,9 +16,11 @@ from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import peer
 from tests.support.proxy import Proxy
+from tests.support.timing import until
 from trunkline_protocol.errors import ErrorCode
 
 SCENARIOS: Final = Path(__file__).with_name("phoenix") / "scenarios.mjs"
+ROOT: Final = Path(__file__).parents[2]
 TOKEN: Final = "s3cret-token"
 
 
@@ -172,26 +175,26 @@ def rooms() -> Iterator[RunningHub]:
 
 async def test_names_and_events_of_its_own_by_configuration(rooms: RunningHub) -> None:
     async with run("room", rooms.port) as script:
-        require({"response": {"topic": "room.42", "offset": 0}}, await script.says("joined"))
 
-        async def heard(what: str, by: set[int]) -> list[Any]:
-            while {said["at"] for said in script.said if said["what"] == what} != by:
+        async def said(what: str, times: int) -> list[Any]:
+            """All that it has said of a kind, once that is so much, by socket: lines of several come in any order."""
+            while len(found := [each for each in script.said if each["what"] == what]) < times:
                 await script.line()
-            return [said["payload"] for said in sorted(script.said, key=str) if said["what"] == what]
+            return sorted(found, key=lambda each: int(each.get("at", 0)))
 
-        assert await heard("new_msg", {0, 1, 2}) == [{"body": "hi"}] * 3
-        require({"response": {"code": ErrorCode.INVALID_REQUEST}}, await script.says("refused"))
+        require({"response": {"topic": "room.42", "offset": 0}}, (await said("joined", 3))[0])
+        assert [each["payload"] for each in await said("new_msg", 3)] == [{"body": "hi"}] * 3
+        require([{"response": {"code": ErrorCode.INVALID_REQUEST}}], await said("refused", 1))
         await publish(rooms, "room.42", {"event": "new_msg", "payload": {"body": "from the hub"}})
-        while len([said for said in script.said if said["what"] == "new_msg"]) < 6:
-            await script.line()
+        assert [each["at"] for each in await said("new_msg", 6)] == [0, 0, 1, 1, 2, 2]
         script.tell("bytes")
-        found = await heard("bytes", {0, 1, 2})
-        assert found == [[0, 255], {"$bytes": "AP8="}, [0, 255]]
-        script.said.clear()
+        assert [each["payload"] for each in await said("bytes", 3)] == [[0, 255], {"$bytes": "AP8="}, [0, 255]]
+        await said("pushed", 2)
         script.tell("leave")
-        assert (await script.says("unmatched"))["response"] == {"reason": "unmatched topic"}
-        require({"status": "ok", "response": {}}, await script.says("pushed"))
-        assert await heard("new_msg", {0, 1}) == [{"body": "bye"}] * 2
+        require([{"response": {"reason": "unmatched topic"}}], await said("unmatched", 1))
+        require([{"status": "ok", "response": {}}] * 3, await said("pushed", 3))
+        found = [(each["at"], each["payload"]["body"]) for each in await said("new_msg", 8)]
+        assert [(at, body) for at, body in found if body == "bye"] == [(0, "bye"), (1, "bye")]
 
 
 @pytest.mark.parametrize("transport", ["websocket", "longpoll"])
@@ -214,6 +217,42 @@ async def test_a_client_that_names_itself_goes_on_where_it_was(rooms: RunningHub
         assert joined["repeats"] <= 2  # the hub may have written both for the socket that was cut
         assert [(await script.says("new_msg"))["n"] for _ in range(2)] == [2, 3]
         assert not [said for said in script.said if said["what"] == "gap"]
+
+
+BLOCK: Final = re.compile(r"<!-- not run: it needs the npm package phoenix[^>]*-->\n```js\n(.*?)```", re.DOTALL)
+
+
+async def test_the_programs_of_the_page(rooms: RunningHub) -> None:
+    """The JavaScript of docs/phoenix.md, as one program."""
+    blocks = BLOCK.findall((page := ROOT / "docs" / "phoenix.md").read_text())
+    assert len(blocks) == 3, page
+    program = "\n".join(["import WebSocket from 'ws'; globalThis.WebSocket = WebSocket;", *blocks])
+    folder = Path(__file__).parent / "build"
+    folder.mkdir(exist_ok=True)
+    script = folder / "phoenix_page.mjs"
+    script.write_text(program.replace("127.0.0.1:8765", f"127.0.0.1:{rooms.port}"))
+    process = await asyncio.create_subprocess_exec("node", str(script), stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    said: set[str] = set()
+
+    async def listen(output: asyncio.StreamReader) -> None:
+        async for line in output:
+            said.add(line.decode().strip())
+
+    listening = asyncio.create_task(listen(process.stdout))
+    try:
+        await until(lambda: {"joined false", "new_msg hi", "stored"} <= said, "the room")
+        async with peer(rooms.url) as other:
+
+            async def ordered() -> bool:  # nothing says that the channel of orders has joined
+                await other.result("publish", {"topic": "orders.42", "data": 7})
+                return "order 7" in said
+
+            await until(ordered, "an order")
+    finally:
+        process.kill()
+        await process.wait()
+        await listening
 
 
 # --- long polling ---

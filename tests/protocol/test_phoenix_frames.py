@@ -221,3 +221,27 @@ def test_any_frame_is_a_message_or_a_bad_frame(data: bytes, binary: bool) -> Non
     except BadFrame:
         return
     json.loads(payload)
+
+
+def user_push(payload: bytes, *, is_json: bool = True, event: bytes = b"shout") -> Frame:
+    """As realtime-js sends a broadcast."""
+    fields = [b"1", b"2", b"realtime:a", event, b'{"x":1}']
+    return Frame(bytes([3, *map(len, fields), int(is_json)]) + b"".join(fields) + payload, binary=True)
+
+
+def test_a_broadcast_of_realtime_js_is_its_text_form() -> None:
+    message = decode(user_push(b'{"a": 1}'))
+    assert (message.join_ref, message.ref, message.topic, message.event) == ("1", "2", "realtime:a", "broadcast")
+    assert json.loads(message.payload) == {"type": "broadcast", "event": "shout", "payload": {"a": 1}}
+    message = decode(user_push(b"\xff", is_json=False))
+    assert json.loads(message.payload)["payload"] == {"$bytes": "/w=="}
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [user_push(b""), user_push(b"1,2"), user_push(b'{"a":1},"topic":{}'), user_push(b"\xff"), user_push(b"[" * 100_000),
+     user_push(b"[" * 5000 + b"]" * 5000), user_push(b"1", event=b"\xff"),
+     Frame(bytes([3, 9, 9, 9, 9, 9, 1]), binary=True)],
+)  # fmt: skip
+def test_a_broadcast_that_is_no_json_is_refused(frame: Frame) -> None:
+    assert bad(frame).error.code in (ErrorCode.PARSE_ERROR, ErrorCode.INVALID_REQUEST)

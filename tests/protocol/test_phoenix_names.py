@@ -111,7 +111,7 @@ def test_other_data_and_reserved_names_arrive_as_an_event_with_its_params(hub: P
     assert (name, event, payload["data"], payload["offset"]) == ("room:42", "event", data, 1)
 
 
-@pytest.mark.parametrize("event", ["event", "event.gap", "phx_error2"])
+@pytest.mark.parametrize("event", ["event", "event.gap", "phx_error2", "access_token"])
 def test_a_push_of_a_reserved_name_is_refused(hub: PubSub, event: str) -> None:
     channel = client(hub)
     channel.join("room:42")

@@ -30,11 +30,12 @@ MAX_SEEN: Final = 4096
 Form = Literal["event", "own", "own text"]
 """What an event becomes: ``event`` with its params; what was pushed, in a binary frame where it fits; that as text."""
 
-RESERVED: Final = frozenset({EVENT, GAP})
+RESERVED: Final = frozenset({EVENT, GAP, "access_token"})
+"""The hub's own events, and that by which realtime-js renews its token: it is a secret, which nobody else may read."""
 
 
 def is_reserved(event: str) -> bool:
-    """Whether an event means something on every channel, so that clients can push no event of that name."""
+    """Whether an event means something on every channel, so that none of that name is published, or taken for one."""
     return event in RESERVED or event.startswith("phx_")
 
 

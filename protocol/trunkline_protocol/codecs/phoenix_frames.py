@@ -36,7 +36,11 @@ DEPTH_MARGIN: Final = 64
 PUSH_KIND: Final = 0
 REPLY_KIND: Final = 1
 BROADCAST_KIND: Final = 2
+USER_PUSH_KIND: Final = 3
+"""Of Supabase's realtime-js, which sends broadcasts so; it takes them as text, too."""
 HEADER_BYTES: Final = 5
+USER_HEADER_BYTES: Final = 7
+JSON_ENCODING: Final = 1
 
 Status = Literal["ok", "error"]
 
@@ -118,12 +122,18 @@ def _decode_text(data: bytes) -> PhoenixMessage:
         wire = _wire_decoder.decode(data)
     except UNREADABLE as error:
         raise _bad_text(data, error) from error
-    payload = bytes(wire.payload)
-    if _is_too_deep(payload):
-        raise BadFrame(_too_deep(), wire.join_ref, wire.ref, wire.topic)
-    if has_too_many_members(payload):
-        raise BadFrame(too_much("the payload", ErrorCode.INVALID_REQUEST), wire.join_ref, wire.ref, wire.topic)
-    return PhoenixMessage(wire.join_ref, wire.ref, wire.topic, wire.event, payload)
+    message = PhoenixMessage(wire.join_ref, wire.ref, wire.topic, wire.event, bytes(wire.payload))
+    _check_payload(message)
+    return message
+
+
+def _check_payload(message: PhoenixMessage) -> None:
+    """Refuse a payload that nobody could read."""
+    error = _too_deep() if _is_too_deep(message.payload) else None
+    if error is None and has_too_many_members(message.payload):
+        error = too_much("the payload", ErrorCode.INVALID_REQUEST)
+    if error is not None:
+        raise BadFrame(error, message.join_ref, message.ref, message.topic)
 
 
 def _bad_text(data: bytes, error: Exception) -> BadFrame:
@@ -161,11 +171,38 @@ def _is_too_deep(payload: bytes) -> bool:
 
 def _decode_binary(data: bytes) -> PhoenixMessage:
     """``00 |join_ref| |ref| |topic| |event|`` and the fields, each length in a byte; the payload is the rest."""
+    if len(data) >= USER_HEADER_BYTES and data[0] == USER_PUSH_KIND:
+        return _decode_user_push(data)
     if len(data) < HEADER_BYTES or data[0] != PUSH_KIND:
         raise BadFrame(RpcError(ErrorCode.INVALID_REQUEST, "of binary messages a client may send pushes (kind 0)"))
+    (join_ref, ref, topic, event), at = _fields(data, data[1:HEADER_BYTES], HEADER_BYTES)
+    payload = b'{"$bytes":"%b"}' % base64.b64encode(data[at:])
+    return PhoenixMessage(join_ref or None, ref or None, topic, event, payload, is_binary=True)
+
+
+def _decode_user_push(data: bytes) -> PhoenixMessage:
+    """``03 |join_ref| |ref| |topic| |event| |metadata| encoding`` and the fields: a broadcast of realtime-js.
+
+    As text it is the event ``broadcast`` with ``{type, event, payload}``; metadata is for Supabase's server.
+    """
+    (join_ref, ref, topic, event, _), at = _fields(data, data[1 : USER_HEADER_BYTES - 1], USER_HEADER_BYTES)
+    is_json = data[USER_HEADER_BYTES - 1] == JSON_ENCODING
+    payload = data[at:] if is_json else b'{"$bytes":"%b"}' % base64.b64encode(data[at:])
+    try:
+        payload = bytes(_raw_decoder.decode(payload))
+    except (*UNREADABLE, RecursionError) as error:
+        refusal = RpcError(ErrorCode.PARSE_ERROR, f"the payload of a broadcast is not valid JSON: {error}")
+        raise BadFrame(refusal, join_ref or None, ref or None, topic) from error
+    payload = b'{"type":"broadcast","event":%b,"payload":%b}' % (_encoder.encode(event), payload)
+    message = PhoenixMessage(join_ref or None, ref or None, topic, "broadcast", payload)
+    _check_payload(message)
+    return message
+
+
+def _fields(data: bytes, sizes: bytes, at: int) -> tuple[list[str], int]:
+    """The fields of these sizes, and where the payload begins."""
     fields: list[str] = []
-    at = HEADER_BYTES
-    for size in data[1:HEADER_BYTES]:
+    for size in sizes:
         if at + size > len(data):
             raise BadFrame(RpcError(ErrorCode.INVALID_REQUEST, "the header of a binary message says more than came"))
         try:
@@ -174,9 +211,7 @@ def _decode_binary(data: bytes) -> PhoenixMessage:
             refusal = RpcError(ErrorCode.INVALID_REQUEST, "the header of a binary message must be UTF-8")
             raise BadFrame(refusal) from error
         at += size
-    join_ref, ref, topic, event = fields
-    payload = b'{"$bytes":"%b"}' % base64.b64encode(data[at:])
-    return PhoenixMessage(join_ref or None, ref or None, topic, event, payload, is_binary=True)
+    return fields, at
 
 
 def encode_value(value: str | int | None) -> bytes:

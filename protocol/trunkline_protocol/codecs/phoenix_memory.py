@@ -6,6 +6,7 @@ that the client has confirmed, by a heartbeat or a poll: nothing is lost, and wh
 
 from __future__ import annotations
 
+import functools
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Final
@@ -81,17 +82,16 @@ class ClientMemories:
                 return ClientMemory(self._max_topics, lambda: None)
             self._make_room(key)
             self._counts[key[:2]] += 1
-            memory = ClientMemory(self._max_topics, lambda: self._heard(key, memory))
+            memory = ClientMemory(self._max_topics, functools.partial(self._heard, key))
         else:
             memory = known[0]
         self._known[key] = (memory, self._clock())
         self._known.move_to_end(key)
         return memory
 
-    def _heard(self, key: Key, memory: ClientMemory) -> None:
-        known = self._known.get(key)
-        if known is not None and known[0] is memory:
-            self._known[key] = (memory, self._clock())
+    def _heard(self, key: Key) -> None:
+        if (known := self._known.get(key)) is not None:
+            self._known[key] = (known[0], self._clock())
             self._known.move_to_end(key)
 
     def _expire(self) -> None:

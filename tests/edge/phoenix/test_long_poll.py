@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
+import weakref
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -225,6 +227,28 @@ async def test_a_session_that_nobody_polls_ends_with_its_subscriptions() -> None
     assert (await hub.poll())["status"] == 410
     assert hub.token is None
     await hub.open()
+
+
+@pytest.mark.parametrize("ends", ["silence", "close"])
+async def test_a_session_that_has_ended_is_freed_without_a_collection(ends: str) -> None:
+    """Garbage collections stop the whole loop: what refers to itself would wait for one."""
+    hub = Hub()
+    hub.query += "&client=page"
+    await hub.open()
+    await hub.join("topic:a")
+    await hub.poll()
+    gone = weakref.ref(next(iter(hub.door._sessions.values())))
+    gc.collect()
+    gc.disable()
+    try:
+        if ends == "silence":
+            await asyncio.sleep(hub.context.ping_interval + hub.context.ping_timeout + 1)
+        else:
+            hub.context.close_where(lambda _principal: True, 4001, ends)
+            await asyncio.sleep(1)
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_message_for_a_session_that_is_gone_is_told_so() -> None:
