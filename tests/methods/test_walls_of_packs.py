@@ -25,25 +25,23 @@ from trunkline.testing import MockHub  # noqa: E402
 
 in_module = pytest.mark.asyncio(loop_scope="module")
 
-COLLECTIONS: Final = "collections are one space until they are kept apart"
 TEXT: Final = f"A cat sleeps. {SECRET}"
 
 
 def named(door: str | None = None, **more: Any) -> Trial:
     """A trial that names a collection as ``name``."""
-    return Trial(lambda made: {"name": made["collection"], **more}, pending=COLLECTIONS, door=door)
+    return Trial(lambda made: {"name": made["collection"], **more}, door=door)
 
 
 def of_collection(**more: Any) -> Trial:
     """A trial that names a collection as ``collection``."""
-    return Trial(lambda made: {"collection": made["collection"], **more}, pending=COLLECTIONS)
+    return Trial(lambda made: {"collection": made["collection"], **more})
 
 
 def asks(door: str | None = None) -> tuple[Trial, Trial]:
     """Trials of a question: to a collection, and by a pipeline."""
     to_collection = Trial(
         lambda made: {"query": "a cat", "technique": "basic", "options": {"collection": made["collection"]}},
-        pending=COLLECTIONS,
         door=door,
     )
     return to_collection, Trial(lambda made: {"query": "a cat", "pipeline_id": made["pipeline"]}, door=door)
@@ -55,7 +53,7 @@ TRIALS: Final[Trials] = {
     "collections.delete": named(),
     "collections.export": named("websocket"),
     "collections.import": named("websocket"),
-    "collections.list": Trial(lambda _made: {}, compared=False, pending=COLLECTIONS),
+    "collections.list": Trial(lambda _made: {}, compared=False),
     "collections.rebuild": named(),
     "collections.stats": named(),
     "vectors.claim": of_collection(),
