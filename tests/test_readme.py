@@ -7,7 +7,7 @@ A comment before each block of code says what becomes of it:
 - ``<!-- run, staying: 1 3 -->``: each line of a shell block is a command; those with these numbers go on.
 - ``<!-- run until: TEXT -->``: it says so, while ``orders.42`` is published, and is ended then.
 - ``<!-- file: NAME -->``: it is a file, for the others; ``<!-- methods: NAME -->``: one that the hub serves.
-- ``<!-- not run: WHY -->``.
+- ``<!-- elsewhere: TEST -->``: another test runs it; ``<!-- not run: WHY -->``.
 
 Other than in the text are: the port; the model, which is a tiny one; the data folder; and, where a block serves, packs.
 ``$ID`` is the newest job.
@@ -54,7 +54,9 @@ BLOCKS: Final = {
     page: [block for block in blocks_of(page) if block.rule or block.language not in NO_CODE] for page in PAGES
 }
 RUN: Final = [page for page, blocks in BLOCKS.items() if any(block.rule.startswith("run") for block in blocks)]
-RULE: Final = re.compile(r"run|run, connected|run, staying: .+|run until: .+|file: .+|methods: .+|not run: .+")
+RULE: Final = re.compile(
+    r"run|run, connected|run, staying: .+|run until: .+|file: .+|methods: .+|elsewhere: .+|not run: .+"
+)
 
 CONNECTED: Final = {
     "js": 'import {{ connect }} from "trunkline";\nconst hub = await connect("{url}");\n{code}\nawait hub.close();\n',

@@ -219,7 +219,7 @@ async def test_a_client_that_names_itself_goes_on_where_it_was(rooms: RunningHub
         assert not [said for said in script.said if said["what"] == "gap"]
 
 
-BLOCK: Final = re.compile(r"<!-- not run: it needs the npm package phoenix[^>]*-->\n```js\n(.*?)```", re.DOTALL)
+BLOCK: Final = re.compile(r"<!-- elsewhere: tests/interop/test_phoenix.py -->\n```js\n(.*?)```", re.DOTALL)
 
 
 async def test_the_programs_of_the_page(rooms: RunningHub) -> None:
