@@ -86,6 +86,8 @@ CASES: Final[list[tuple[str, str, Facts, dict[str, Any]]]] = [
     ("readable-file", "medium", file("tokens file", 0o640), {}),
     ("readable-file", "medium", file("data folder", 0o755), {}),
     ("readable-file", "medium", file("audit file", 0o604), {}),
+    ("readable-file", "high", file("TLS key", 0o640), {}),
+    ("readable-file", "high", file("TLS key's password", 0o644), {}),
     ("writable-file", "high", file("tokens file", 0o620), {}),
     ("writable-file", "high", file("JWT keys", 0o646), {}),
     ("writable-file", "high", file("configuration file", 0o600, owner=1001), {}),

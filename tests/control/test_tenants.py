@@ -48,6 +48,32 @@ async def root(mock: MockHub) -> AsyncIterator[Hub]:
         yield hub
 
 
+async def test_nothing_that_was_in_memory_is_found_by_who_gets_the_name_next(mock: MockHub, root: Hub) -> None:
+    ran: list[int] = []
+
+    @method("count")
+    async def count() -> int:
+        ran.append(1)
+        return len(ran)
+
+    mock.method("count", count)
+
+    async def used() -> tuple[Any, ...]:
+        async with mock.connect(token="ann", reconnect=False) as ann:
+            told = await ann.call("count", {}, idempotency_key="k")
+            kept = await ann.call("history", {"topic": "orders.new"})
+            await ann.call("publish", {"topic": "orders.new", "data": "theirs"})
+            pipelines = await ann.call("pipeline.list")
+            return told, kept["events"], pipelines
+
+    assert await used() == (1, [], [])
+    assert (await used())[0] == 1, "the key is known"
+    assert [event["data"] for event in (await used())[1]] == ["theirs", "theirs"]
+    await root.call("tenants.create", {"name": "acme"})
+    await root.call("tenants.delete", {"name": "acme", "purge": True})
+    assert await used() == (2, [], [])
+
+
 async def error_of(hub: Hub, method: str, /, **params: Any) -> RpcError:
     with pytest.raises(RpcError) as caught:
         await hub.call(method, params)

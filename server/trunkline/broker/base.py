@@ -108,7 +108,7 @@ class Broker(Protocol):
         """
 
     def end(self) -> None:
-        """Leave the others. Called only where no topic is known here."""
+        """Leave the others, and forget all topics. Nothing is asked of it afterwards."""
 
     def start(self, deliver: Callable[[Event], None]) -> None:
         """Start the broker; ``deliver`` is called for each event."""

@@ -90,6 +90,8 @@ class MemoryBroker(Broker):
     @override
     def end(self) -> None:
         common = self._common
+        while self._topics:
+            self.forget_quietest()
         del common.brokers[self]
         common.forgotten = max(common.forgotten, self._forgotten)
 

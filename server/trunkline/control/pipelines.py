@@ -120,12 +120,20 @@ class Pipelines:
 
     def _destroy(self, call: Call, params: PipelineParams) -> DestroyedPipeline:
         pipeline = self._found(call, params.pipeline_id)
+        self._forget(pipeline)
+        return DestroyedPipeline(pipeline.pipeline_id, True)
+
+    def forget(self, tenant: str) -> None:
+        """Forget the pipelines of a tenant."""
+        for pipeline in [each for each in self._pipelines.values() if each.tenant == tenant]:
+            self._forget(pipeline)
+
+    def _forget(self, pipeline: Pipeline) -> None:
         del self._pipelines[pipeline.pipeline_id]
         owner = _owner(pipeline)
         self._counts[owner] -= 1
         if not self._counts[owner]:
             del self._counts[owner]
-        return DestroyedPipeline(pipeline.pipeline_id, True)
 
     def _found(self, call: Call, pipeline_id: str) -> Pipeline:
         pipeline = self._pipelines.get(pipeline_id)

@@ -166,7 +166,15 @@ class HubParts:
         )
         self.tenants = Tenants(
             TenantStore(settings.data.absolute()),
-            Holdings(settings.data.absolute(), self.router, self.context, self.sessions, self.jobs),
+            Holdings(
+                settings.data.absolute(),
+                self.router,
+                self.context,
+                self.sessions,
+                self.jobs,
+                self.spaces,
+                self.pipelines,
+            ),
             required=settings.tenants_required,
             changed=self.jobs.wake,
         )

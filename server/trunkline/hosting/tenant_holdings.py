@@ -8,12 +8,14 @@ import shutil
 from pathlib import Path
 from typing import Any, Final
 
+from trunkline.control.pipelines import Pipelines
 from trunkline.edge.context import EdgeContext
 from trunkline.hub.authentication import NOT_AUTHENTICATED
 from trunkline.hub.internal import call
 from trunkline.hub.principal import Principal
 from trunkline.hub.resumption import Resumption
 from trunkline.hub.router import Router
+from trunkline.hub.topic_spaces import TopicSpaces
 from trunkline.jobs.service import Jobs
 from trunkline.storage.durable import sync_folder
 from trunkline.storage.failures import told
@@ -32,12 +34,23 @@ class Holdings:
         data: the data folder.
     """
 
-    def __init__(self, data: Path, router: Router, context: EdgeContext, sessions: Resumption, jobs: Jobs) -> None:
+    def __init__(
+        self,
+        data: Path,
+        router: Router,
+        context: EdgeContext,
+        sessions: Resumption,
+        jobs: Jobs,
+        spaces: TopicSpaces,
+        pipelines: Pipelines,
+    ) -> None:
         self._data = data
         self._router = router
         self._context = context
         self._sessions = sessions
         self._jobs = jobs
+        self._spaces = spaces
+        self._pipelines = pipelines
 
     async def counted(self, tenant: str) -> TenantThings:
         """How much of each kind a tenant has.
@@ -78,7 +91,7 @@ class Holdings:
         return TenantThings(connections=closed, sessions=len(theirs))
 
     async def purge(self, tenant: str) -> TenantThings:
-        """Remove jobs, then collections, then the folder of a tenant.
+        """Remove jobs, then collections, then the folder of a tenant; with what is in memory: topics, keys, pipelines.
 
         Raises:
             RpcError: some are left, perhaps for now.
@@ -88,6 +101,9 @@ class Holdings:
         if there:
             await self._delete_collections(tenant)
         await asyncio.to_thread(self._remove_folder, tenant)
+        self._spaces.forget(tenant)
+        self._router.keys.outcomes.forget(tenant)
+        self._pipelines.forget(tenant)
         return TenantThings(collections=len(there), jobs=jobs)
 
     async def _delete_collections(self, tenant: str) -> None:

@@ -25,7 +25,7 @@ from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.hub_messages import MAX_KEY_CHARS
 from trunkline_protocol.params_digest import params_digest
-from trunkline_protocol.tenants import name_in
+from trunkline_protocol.tenants import name_in, tenant_and_name
 
 MAX_RESULT_BYTES: Final = 2**20
 """Of a larger result only the fact is stored that the work was executed."""
@@ -171,13 +171,23 @@ class Outcomes:
             key, outcome = next(iter(self._kept.items()))
             if now - outcome.at < self._limits.seconds:
                 return
-            del self._kept[key]
-            self.bytes -= OUTCOME_OVERHEAD + sys.getsizeof(key[1])
-            held = self._held[key[0]]
-            held.ended.popleft()
-            if outcome.size:
-                self._drop(held, key)
-            self.give_back(key[0])
+            self._forget(key, outcome)
+
+    def forget(self, tenant: str) -> None:
+        """Forget the keys of a tenant's principals whose work has ended."""
+        for key, outcome in list(self._kept.items()):
+            if tenant_and_name(key[0])[0] == tenant:
+                self._forget(key, outcome)
+
+    def _forget(self, key: KeyId, outcome: StoredOutcome) -> None:
+        """Forget a key: of its principal's, the one whose work has ended first."""
+        del self._kept[key]
+        self.bytes -= OUTCOME_OVERHEAD + sys.getsizeof(key[1])
+        held = self._held[key[0]]
+        held.ended.popleft()
+        if outcome.size:
+            self._drop(held, key)
+        self.give_back(key[0])
 
     def _full(self, setting: str, words: str, age: float) -> RpcError:
         return limit_error(

@@ -118,6 +118,11 @@ class TopicSpaces:
                 space.broker.start(partial(self._deliver, space.index))
         return space
 
+    def forget(self, tenant: str) -> None:
+        """Forget all topics of a tenant, other than ``default``, whose connections are closed."""
+        if (space := self._tenants.pop(tenant, None)) is not None:
+            space.broker.end()
+
     def _sweep(self) -> None:
         """End the spaces that nobody uses. Tenants come back with new ones, which have no other positions to tell."""
         for tenant, space in tuple(self._tenants.items()):

@@ -15,7 +15,16 @@ if TYPE_CHECKING:
     from trunkline.config import Settings
     from trunkline.edge.access.tokens import TokensFile
 
-Use = Literal["configuration file", "tokens file", "JWT keys", "data folder", "audit file", "methods' folder"]
+Use = Literal[
+    "configuration file",
+    "tokens file",
+    "JWT keys",
+    "TLS key",
+    "TLS key's password",
+    "data folder",
+    "audit file",
+    "methods' folder",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +128,8 @@ def _files(settings: Settings, unknown: list[str]) -> Iterator[FileFact]:
         ("configuration file", settings.file),
         ("tokens file", settings.tokens_file),
         ("JWT keys", settings.jwt_keys_file),
+        ("TLS key", settings.tls_key or settings.tls_certificate),
+        ("TLS key's password", settings.tls_key_password_file),
         ("data folder", settings.data),
         ("audit file", settings.audit_file),
         ("methods' folder", Path.cwd() if settings.methods else None),

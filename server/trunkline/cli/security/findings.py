@@ -200,7 +200,7 @@ def _hook(settings: Settings, _facts: Facts) -> Iterator[Finding]:
 
 
 def _plaintext(settings: Settings, _facts: Facts) -> Iterator[Finding]:
-    has_tls = getattr(settings, "tls_certificate", None) is not None
+    has_tls = settings.tls_certificate is not None
     if not settings.is_loopback and _has_tcp(settings) and not settings.trusted_proxies and not has_tls:
         yield Finding(
             "high",
@@ -263,12 +263,16 @@ def _limits(settings: Settings, facts: Facts) -> Iterator[Finding]:
 # --- files ---
 
 
+SECRETS: Final = frozenset({"configuration file", "TLS key", "TLS key's password"})
+"""Files that have secrets as they are, where they have any."""
+
+
 def _files(settings: Settings, facts: Facts) -> Iterator[Finding]:
     for file in facts.files:
         yield from _writable(file, facts.user)
         if file.mode & 0o044 and (why := _secret_in(file, settings)):
             yield Finding(
-                "high" if file.use == "configuration file" else "medium",
+                "high" if file.use in SECRETS else "medium",
                 "readable-file",
                 f"the {file.use} {file.path} can be read by other users of this machine (mode {file.mode:o})",
                 why,
@@ -308,12 +312,15 @@ def _secret_in(file: FileFact, settings: Settings) -> str | None:
         "tokens file": "it says who there is, with which rights; tokens that somebody chose can be tried against it",
         "data folder": "it has everybody's collections and jobs",
         "audit file": "it says who called what, and when",
+        "TLS key": "who has it can pass for this hub",
+        "TLS key's password": "who has it, and the key, can pass for this hub",
     }.get(file.use)
 
 
 def _documents(settings: Settings, _facts: Facts) -> Iterator[Finding]:
     kept = {
         "configuration file": settings.file, "tokens file": settings.tokens_file, "JWT keys": settings.jwt_keys_file,
+        "TLS key": settings.tls_key or settings.tls_certificate, "TLS key's password": settings.tls_key_password_file,
         "data folder": settings.data, "audit file": settings.audit_file,
     }  # fmt: skip
     for part in (settings.documents_root or "").split(os.pathsep):
