@@ -17,10 +17,17 @@ State = Literal["active", "suspended", "deleting"]
 
 
 class Quotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How much a tenant may have: ``connections`` open, ``jobs`` that are not over. 0: as the settings say of each."""
+    """How much a tenant may have: ``connections`` open, ``jobs`` that are not over, ``calls`` in flight, and calls a
+    second (``rate``). 0: as the settings say of each.
+    """
 
     connections: Annotated[int, Meta(ge=0)] = 0
     jobs: Annotated[int, Meta(ge=0)] = 0
+    calls: Annotated[int, Meta(ge=0)] = 0
+    rate: Annotated[float, Meta(ge=0)] = 0
+
+
+NO_QUOTAS: Final = Quotas()
 
 
 class TenantView(msgspec.Struct, kw_only=True):

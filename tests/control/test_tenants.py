@@ -48,6 +48,35 @@ async def root(mock: MockHub) -> AsyncIterator[Hub]:
         yield hub
 
 
+async def test_quotas_of_calls_hold_for_connections_that_are_open(mock: MockHub, root: Hub) -> None:
+    free = asyncio.Event()
+
+    @method("wait")
+    async def wait() -> None:
+        """Wait until all may end."""
+        await free.wait()
+
+    mock.method("wait", wait)
+    await root.call("tenants.create", {"name": "acme", "quotas": {}})
+    async with mock.connect(token="ann") as ann, mock.connect(token="dora") as dora:
+        running = asyncio.ensure_future(ann.call("wait"))
+        await until(lambda: mock.calls, "it runs")
+        await root.call("tenants.update", {"name": "acme", "quotas": {"calls": 1}})
+        error = await error_of(ann, "rpc.ping")
+        assert (error.code, error.data["limit"], error.data["of"]) == (2003, "quotas.calls", "tenant")
+        await dora.call("rpc.ping")
+        free.set()
+        await running
+        await ann.call("rpc.ping")
+        await root.call("tenants.update", {"name": "acme", "quotas": {"rate": 0.001}})
+        await ann.call("rpc.ping")
+        error = await error_of(ann, "rpc.ping")
+        assert (error.code, error.data["limit"], error.data["max"]) == (6003, "quotas.rate", 0.001)
+        await root.call("tenants.update", {"name": "acme", "quotas": {}})
+        for _ in range(3):
+            await ann.call("rpc.ping")
+
+
 async def test_nothing_that_was_in_memory_is_found_by_who_gets_the_name_next(mock: MockHub, root: Hub) -> None:
     ran: list[int] = []
 
@@ -96,7 +125,7 @@ async def test_a_record_is_made_changed_and_removed(root: Hub) -> None:
         "display_name": "Acme GmbH",
         "state": "active",
         "metadata": {"plan": "x"},
-        "quotas": {"connections": 0, "jobs": 0},
+        "quotas": {"connections": 0, "jobs": 0, "calls": 0, "rate": 0.0},
     }
     assert made == view | {"created_at": made["created_at"], "created": True}
     again = {"name": "acme", "display_name": "Acme GmbH", "metadata": {"plan": "x"}}
@@ -140,7 +169,7 @@ async def test_quotas_limit_its_connections_and_jobs_from_the_change_on(mock: Mo
 
     mock.method("wait", wait)
     made = await root.call("tenants.create", {"name": "acme", "quotas": {"connections": 1}})
-    assert made["quotas"] == {"connections": 1, "jobs": 0}
+    assert made["quotas"] == {"connections": 1, "jobs": 0, "calls": 0, "rate": 0}
     assert (await error_of(root, "tenants.create", name="acme")).code == ErrorCode.INVALID_CONFIGURATION
     async with mock.connect(token="ann") as ann, mock.connect(token="bob"), mock.connect(token="bob"):
         error = await refused(mock, "ann")
@@ -160,8 +189,8 @@ async def test_quotas_limit_its_connections_and_jobs_from_the_change_on(mock: Mo
         await root.call("tenants.update", {"name": "acme", "quotas": {}})
         await ann.call("jobs.create", {"method": "wait", "params": {}})
         free.set()
-    wrong = await error_of(root, "tenants.update", name="acme", quotas={"calls": 1})
-    assert (wrong.code, "calls" in wrong.message) == (ErrorCode.INVALID_PARAMS, True)
+    wrong = await error_of(root, "tenants.update", name="acme", quotas={"items": 1})
+    assert (wrong.code, "items" in wrong.message) == (ErrorCode.INVALID_PARAMS, True)
 
 
 async def test_they_are_for_admins_and_not_about_default(mock: MockHub, root: Hub) -> None:
@@ -378,7 +407,7 @@ class Held:
 
 
 def tenants_in(folder: Path, holdings: Held) -> Tenants:
-    return Tenants(TenantStore(folder), holdings, required=False, changed=lambda: None)
+    return Tenants(TenantStore(folder), holdings, required=False, changed=lambda _tenant: None)
 
 
 async def test_what_was_being_removed_is_removed_by_the_next_hub(tmp_path: Path) -> None:

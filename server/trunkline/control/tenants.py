@@ -32,6 +32,7 @@ from trunkline_protocol.hub_methods import (
 )
 from trunkline_protocol.principals import DEFAULT_TENANT, is_name
 from trunkline_protocol.tenant_messages import (
+    NO_QUOTAS,
     Quotas,
     TenantCreated,
     TenantCreateParams,
@@ -48,7 +49,6 @@ from trunkline_protocol.tenant_messages import (
 )
 
 MAX_TENANTS: Final = 100_000
-NO_QUOTAS: Final = Quotas()
 USAGE_DAYS: Final = 30
 """Before today, of a report that names no days."""
 MAX_METADATA_BYTES: Final = 16 * 1024
@@ -94,14 +94,14 @@ class Tenants:
         store: where they are on disk.
         holdings: what tenants have.
         required: whether a tenant has to have a record.
-        changed: called when jobs may begin that could not before.
+        changed: called with the name of a tenant whose record has changed: its quotas are others, its jobs may begin.
 
     Attributes:
         usage: what tenants use.
     """
 
     def __init__(
-        self, store: TenantStore, holdings: TenantHoldings, *, required: bool, changed: Callable[[], None]
+        self, store: TenantStore, holdings: TenantHoldings, *, required: bool, changed: Callable[[str], None]
     ) -> None:
         self._store = store
         self._holdings = holdings
@@ -207,6 +207,7 @@ class Tenants:
                 metadata=params.metadata,
             )
             await self._write(record)
+        self._changed(record.name)
         return TenantCreated(**msgspec.structs.asdict(record), created=True)
 
     def _list(self, _call: Call, params: TenantListParams) -> TenantPage:
@@ -230,8 +231,7 @@ class Tenants:
             await self._write(record)
         if record.state == "suspended":
             self._holdings.disconnect(record.name, _not_active(record))
-        else:
-            self._changed()
+        self._changed(record.name)
         return record
 
     async def _delete(self, params: TenantDeleteParams) -> TenantDeleted:
@@ -282,6 +282,7 @@ class Tenants:
                     self.usage.forget(name)
                     del self._records[name]
                     self._names.remove(name)
+                self._changed(name)
                 return removed
             except RpcError as error:
                 if error.message != told:

@@ -176,10 +176,10 @@ class HubParts:
                 self.pipelines,
             ),
             required=settings.tenants_required,
-            changed=self.jobs.wake,
+            changed=self._tenant_changed,
         )
         self.usage = self.tenants.usage
-        self.shares.connections_of = lambda tenant: self.tenants.quotas(tenant).connections
+        self.shares.quotas_of = self.tenants.quotas
         self._serve_own_methods()
 
     def _observe(self, settings: Settings) -> None:
@@ -302,6 +302,13 @@ class HubParts:
 
     def _act_as(self, gateway: Principal, named: ActAs) -> Principal:
         return self.tenants.admitted(self.credentials.act_as(gateway, named))
+
+    def _tenant_changed(self, tenant: str) -> None:
+        self.shares.set_quotas(tenant)
+        for connection in self.monitor.book.connections():
+            if connection.principal.tenant == tenant:
+                connection.become(connection.principal)
+        self.jobs.wake()
 
     def _serve_own_methods(self) -> None:
         self.router.handle(control_methods(self.view))

@@ -73,9 +73,10 @@ class ClientConnection(Connection):
         services, now = self._services, time.monotonic()
         self._max_calls = services.limits.max_calls_per_connection
         self._bucket = services.rates.bucket((principal.tenant, principal.name), principal.rate, now)
-        self._tenant_bucket = services.tenant_rates.bucket(principal.tenant, None, now)
+        quota = self.share.tenant.quotas.rate or None
+        self._tenant_bucket = services.tenant_rates.bucket(principal.tenant, quota, now)
         has_rate = self._bucket is not None or self._tenant_bucket is not None
-        self._shares_calls = services.shares.limits_calls
+        self._shares_calls = services.shares.limits_calls(self.share)
         self._restricted = principal.methods is not None or has_rate or self._shares_calls
 
     @override
@@ -188,7 +189,8 @@ class ClientConnection(Connection):
         if self._bucket is not None and (wait := self._bucket.take(now)):
             return _rate_error("rate_limit", share, self._bucket, wait)
         if self._tenant_bucket is not None and (wait := self._tenant_bucket.take(now)):
-            return _rate_error("rate_limit_per_tenant", share.tenant, self._tenant_bucket, wait)
+            setting = "quotas.rate" if share.tenant.quotas.rate else "rate_limit_per_tenant"
+            return _rate_error(setting, share.tenant, self._tenant_bucket, wait)
         return None
 
     def _acting(self, call: ClientCall | NotificationCall, running: int, refusal: RpcError | None) -> RpcError | None:

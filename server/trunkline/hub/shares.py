@@ -15,6 +15,7 @@ from typing_extensions import override
 from trunkline.hub.principal import PENDING, Principal
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.principals import DEFAULT_TENANT
+from trunkline_protocol.tenant_messages import NO_QUOTAS, Quotas
 
 Holder = Literal["principal", "tenant", "address"]
 """Whose share it is. A principal is one name of one tenant."""
@@ -59,12 +60,22 @@ class Share:
         self.calls = 0
 
 
+class TenantShare(Share):
+    """The share of a tenant, and its own quotas."""
+
+    __slots__ = ("quotas",)
+
+    def __init__(self, name: str, quotas: Quotas = NO_QUOTAS) -> None:
+        super().__init__("tenant", name)
+        self.quotas = quotas
+
+
 class PrincipalShare(Share):
     """The share of a principal, that of its ``tenant``, and how many methods its connections serve."""
 
     __slots__ = ("registrations", "tenant")
 
-    def __init__(self, name: str, tenant: Share) -> None:
+    def __init__(self, name: str, tenant: TenantShare) -> None:
         self.tenant = tenant
         self.registrations = 0
         super().__init__("principal", name)
@@ -75,7 +86,7 @@ class _CountedInTenant(PrincipalShare):
 
     __slots__ = ("_own",)
 
-    def __init__(self, name: str, tenant: Share) -> None:
+    def __init__(self, name: str, tenant: TenantShare) -> None:
         self._own = 0
         super().__init__(name, tenant)
 
@@ -110,15 +121,15 @@ class Shares:
 
     Attributes:
         refused: what was refused for a limit, of whatever kind.
-        connections_of: how many connections a tenant may have by its own quota; 0 where it has none.
+        quotas_of: what a tenant may have, beside the limits of each.
     """
 
     def __init__(self, limits: ShareLimits | None = None) -> None:
         self.limits = limits or ShareLimits()
         self.refused = Refusals()
-        self.connections_of: Callable[[str], int] = lambda _tenant: 0
+        self.quotas_of: Callable[[str], Quotas] = lambda _tenant: NO_QUOTAS
         self._principals: WeakValueDictionary[tuple[str, str], PrincipalShare] = WeakValueDictionary()
-        self._tenants: WeakValueDictionary[str, Share] = WeakValueDictionary()
+        self._tenants: WeakValueDictionary[str, TenantShare] = WeakValueDictionary()
         self._addresses: WeakValueDictionary[str, Share] = WeakValueDictionary()
 
     def of(self, principal: Principal) -> PrincipalShare:
@@ -126,14 +137,17 @@ class Shares:
         their own.
         """
         if principal is PENDING:
-            return PrincipalShare(principal.name, Share("tenant", DEFAULT_TENANT))
+            return PrincipalShare(principal.name, TenantShare(DEFAULT_TENANT))
         key = principal.tenant, principal.name
         share = self._principals.get(key)
         if share is None:
             tenant = self._tenants.get(principal.tenant)
             if tenant is None:
-                tenant = self._tenants[principal.tenant] = Share("tenant", principal.tenant)
-            kind = _CountedInTenant if self.limits.max_calls_per_tenant else PrincipalShare
+                quotas = self.quotas_of(principal.tenant)
+                tenant = self._tenants[principal.tenant] = TenantShare(principal.tenant, quotas)
+            # The quotas of a tenant may change while its calls run.
+            is_counted = self.limits.max_calls_per_tenant or principal.tenant != DEFAULT_TENANT
+            kind = _CountedInTenant if is_counted else PrincipalShare
             share = self._principals[key] = kind(principal.name, tenant)
         return share
 
@@ -179,7 +193,7 @@ class Shares:
             RpcError: 2003, ``max_connections_per_principal``, ``max_connections_per_tenant`` or ``quotas.connections``.
         """
         own = self.limits.max_connections_per_principal
-        quota = self.connections_of(principal.tenant)
+        quota = self.quotas_of(principal.tenant).connections
         all_of_it = quota or self.limits.max_connections_per_tenant
         if not (own or all_of_it):
             return
@@ -216,17 +230,24 @@ class Shares:
         self.refused.count(error)
         return error
 
-    @property
-    def limits_calls(self) -> bool:
+    def set_quotas(self, tenant: str) -> None:
+        """Have the quotas of a tenant hold from now on, as :attr:`quotas_of` tells them."""
+        if (share := self._tenants.get(tenant)) is not None:
+            share.quotas = self.quotas_of(tenant)
+
+    def limits_calls(self, share: PrincipalShare) -> bool:
         """Whether :meth:`refusal_of_call` may refuse any."""
-        return bool(self.limits.max_calls_per_principal or self.limits.max_calls_per_tenant)
+        limits = self.limits
+        return bool(limits.max_calls_per_principal or limits.max_calls_per_tenant or share.tenant.quotas.calls)
 
     def refusal_of_call(self, share: PrincipalShare) -> RpcError | None:
         """Why a principal may not make one more call now (2003), or None."""
         limits, tenant = self.limits, share.tenant
         if (limit := limits.max_calls_per_principal) and share.calls >= limit:
             return _too_many_calls("max_calls_per_principal", share, limit)
-        if (limit := limits.max_calls_per_tenant) and tenant.calls >= limit:
+        if (limit := tenant.quotas.calls) and tenant.calls >= limit:
+            return _too_many_calls("quotas.calls", tenant, limit)
+        if (limit := limits.max_calls_per_tenant) and tenant.calls >= limit and not tenant.quotas.calls:
             return _too_many_calls("max_calls_per_tenant", tenant, limit)
         return None
 
