@@ -22,7 +22,13 @@ from trunkline.hub.principal import Principal
 from trunkline.storage.tenant_folders import make_tenant_folder, tenant_folder
 from trunkline.testing import MockHub
 from trunkline_protocol.errors import ErrorCode
-from trunkline_protocol.tenant_messages import TenantDeleteParams, TenantThings, TenantView
+from trunkline_protocol.tenant_messages import (
+    TenantCreateParams,
+    TenantDeleteParams,
+    TenantParams,
+    TenantThings,
+    TenantView,
+)
 
 ENTRIES: Final = {
     "root": 'roles = ["admin", "act_as"]',
@@ -46,6 +52,25 @@ async def mock(tmp_path: Path) -> AsyncIterator[MockHub]:
 async def root(mock: MockHub) -> AsyncIterator[Hub]:
     async with mock.connect(token="root") as hub:
         yield hub
+
+
+async def test_beside_another_hub_of_the_folder_only_default_is_served_until_that_has_ended(tmp_path: Path) -> None:
+    first = tenants_in(tmp_path, Held())
+    first.open()
+    await first._create(TenantCreateParams("acme"))
+    second = tenants_in(tmp_path, Held())
+    second.open()
+    second.start()
+    assert second.admitted(Principal("dora")).name == "dora"
+    assert (second.holds("acme"), second.holds("default")) == (True, False), "its jobs wait"
+    for asking in (lambda: second.admitted(Principal("ann", tenant="acme")), lambda: second._get(Asked(), ACME)):
+        with pytest.raises(RpcError, match=r"tenants other than default are not let in yet: .* has it open") as caught:
+            asking()
+        assert (caught.value.code, caught.value.retryable) == (ErrorCode.DATABASE_CONNECTION_ERROR, True)
+    await first.close()
+    await until(lambda: not second.holds("acme"), "it has read the records")
+    assert second._get(Asked(), ACME).name == "acme"
+    await second.close()
 
 
 async def test_quotas_of_calls_hold_for_connections_that_are_open(mock: MockHub, root: Hub) -> None:
@@ -101,6 +126,9 @@ async def test_nothing_that_was_in_memory_is_found_by_who_gets_the_name_next(moc
     await root.call("tenants.create", {"name": "acme"})
     await root.call("tenants.delete", {"name": "acme", "purge": True})
     assert await used() == (2, [], [])
+
+
+ACME: Final = TenantParams("acme")
 
 
 async def error_of(hub: Hub, method: str, /, **params: Any) -> RpcError:

@@ -47,6 +47,7 @@ def hub(audit_file: Path) -> Iterator[RunningHub]:
         "TRUNKLINE_AUDIT_FILE": str(audit_file),
         "TRUNKLINE_UNSIGNED_TOPICS": "secret.>",
         "TRUNKLINE_SHARED_TOPICS": "news.>,secret.>",
+        "TRUNKLINE_SHARED_METHODS": "desk.>",
     }
     with ready_hub("callers", cwd=MODULES, env=env) as running:
         yield running

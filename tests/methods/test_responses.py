@@ -99,13 +99,15 @@ async def test_a_change_is_seen_by_the_next_question(methods: LocalMethods) -> N
     assert (result["metadata"]["cache"], "A horse runs fast over green fields." in result["answer"]) == ("miss", False)
 
 
-async def test_tenants_share_no_answers(methods: LocalMethods) -> None:
-    for tenant in ("one", "two"):
-        who = Principal("ada", tenant=tenant)
-        result = await methods.call("rag.execute", question(), principal=who)
-        assert result["metadata"]["cache"] == "miss"
-    result = await methods.call("rag.execute", question(), principal=Principal("bob", tenant="two"))
-    assert result["metadata"]["cache"] == "hit"
+async def test_tenants_share_no_answers(tmp_path: Path) -> None:
+    """Not even of a collection that they have in common."""
+    async for methods in served(tmp_path, shared_collections=("pets",)):
+        for tenant in ("one", "two"):
+            who = Principal("ada", tenant=tenant)
+            result = await methods.call("rag.execute", question(), principal=who)
+            assert result["metadata"]["cache"] == "miss"
+        result = await methods.call("rag.execute", question(), principal=Principal("bob", tenant="two"))
+        assert result["metadata"]["cache"] == "hit"
 
 
 async def test_a_collection_made_anew_is_another(methods: LocalMethods) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Final, Protocol
 import msgspec
 from msgspec import UNSET
 
-from trunkline.background import start_task
+from trunkline.background import keep_up, start_task
 from trunkline.control.tenant_store import TenantStore
 from trunkline.control.tenant_usage import DAY_SECONDS, TenantUsage
 from trunkline.hub.dispatch import Handlers, answering_later, replying
@@ -112,29 +113,57 @@ class Tenants:
         self._one = asyncio.Lock()
         self.usage = TenantUsage(store, self._one)
         self._removals: dict[str, asyncio.Task[TenantThings]] = {}
+        self._unread: RpcError | None = None
+        self._reading: asyncio.Task[None] | None = None
 
     # --- life ---
 
     def open(self) -> None:
         """Read the records. Nobody may be let in before. Blocks.
 
+        Where another process has them open (a hub, beside which ``trunkline stdio`` is started in the same folder),
+        they are read when that has ended; until then only those of ``default`` are let in.
+
         Raises:
-            RpcError: they cannot be read.
+            RpcError: they cannot be read, for another reason.
         """
+        try:
+            self._read()
+        except RpcError as error:
+            if error.code != ErrorCode.DATABASE_CONNECTION_ERROR:
+                raise
+            self._unread = error
+            logger.warning("tenants other than default are not let in yet", extra={"reason": error.message})
+
+    def _read(self) -> None:
         for record in self._store.load():
             self._keep(record)
         self.usage.is_on = bool(self._records)
         self.usage.open()
+        self._unread = None
 
     def start(self) -> None:
         """Count what tenants use, and go on with removing what was being removed when the hub ended."""
+        if self._unread is not None:
+            self._reading = keep_up(self._read_later, "records of tenants")
+            return
         self.usage.start()
         for record in [*self._records.values()]:
             if record.state == "deleting":
                 self._begin_removal(record.name)
 
+    async def _read_later(self) -> None:
+        while self._unread is not None:
+            await asyncio.sleep(AGAIN_SECONDS)
+            async with self._one:
+                with contextlib.suppress(RpcError):
+                    await asyncio.to_thread(self._read)
+        self.start()
+
     async def close(self) -> None:
         """Release the file. Nothing may be called after this."""
+        if self._reading is not None:
+            self._reading.cancel()
         for task in self._removals.values():
             task.cancel()
         await self.usage.close()
@@ -147,9 +176,11 @@ class Tenants:
         """The principal, if its tenant may use the hub.
 
         Raises:
-            RpcError: 6002, its tenant is suspended or being deleted, or has to have a record and has none.
+            RpcError: 6002, its tenant is suspended or being deleted, or has to have a record and has none; 5001, the
+                records are not read yet.
         """
         if principal.tenant != DEFAULT_TENANT:
+            self._require_read()
             self.usage.is_on = True
             record = self._records.get(principal.tenant)
             if record is None and self._required:
@@ -164,9 +195,10 @@ class Tenants:
     def holds(self, tenant: str) -> bool:
         """Whether a tenant's jobs, one of which is to be begun, are not to be."""
         if tenant != DEFAULT_TENANT:
-            self.usage.is_on = True
+            self.usage.is_on = self._unread is None
         record = self._records.get(tenant)
-        return record is not None and record.state != "active"
+        is_unknown = self._unread is not None and tenant != DEFAULT_TENANT
+        return is_unknown or (record is not None and record.state != "active")
 
     def quotas(self, tenant: str) -> Quotas:
         """How much a tenant may have, by its record."""
@@ -187,6 +219,7 @@ class Tenants:
         )
 
     async def _create(self, params: TenantCreateParams) -> TenantCreated:
+        self._require_read()
         _require_own_name(params.name, "tenants.create")
         _require_metadata(params.metadata, "tenants.create")
         async with self._one:
@@ -211,15 +244,18 @@ class Tenants:
         return TenantCreated(**msgspec.structs.asdict(record), created=True)
 
     def _list(self, _call: Call, params: TenantListParams) -> TenantPage:
+        self._require_read()
         first = 0 if params.cursor is None else bisect.bisect_right(self._names, params.cursor)
         names = self._names[first : first + params.limit]
         is_last = first + params.limit >= len(self._names)
         return TenantPage([self._records[name] for name in names], None if is_last else names[-1])
 
     def _get(self, _call: Call, params: TenantParams) -> TenantView:
+        self._require_read()
         return self._known(params.name, "tenants.get")
 
     async def _update(self, params: TenantUpdateParams) -> TenantView:
+        self._require_read()
         if params.metadata is not UNSET:
             _require_metadata(params.metadata, "tenants.update")
         async with self._one:
@@ -235,6 +271,7 @@ class Tenants:
         return record
 
     async def _delete(self, params: TenantDeleteParams) -> TenantDeleted:
+        self._require_read()
         name = params.name
         _require_own_name(name, "tenants.delete")
         async with self._one:
@@ -255,6 +292,7 @@ class Tenants:
         return TenantDeleted(name, True, await asyncio.shield(removal))
 
     async def _usage(self, params: TenantUsageParams) -> TenantUsageReport:
+        self._require_read()
         first = params.first or time.strftime("%Y-%m-%d", time.gmtime(time.time() - USAGE_DAYS * DAY_SECONDS))
         days = await self.usage.of(params.tenant, first, params.last or "9999-12-31")
         collections, size = await self._holdings.stored(params.tenant)
@@ -291,6 +329,11 @@ class Tenants:
             await asyncio.sleep(AGAIN_SECONDS)
 
     # --- inside ---
+
+    def _require_read(self) -> None:
+        if self._unread is not None:
+            words = f"tenants other than default are not let in yet: {self._unread.message}"
+            raise RpcError(self._unread.code, words, retry_after_ms=int(1000 * AGAIN_SECONDS))
 
     def _known(self, name: str, method: str) -> TenantView:
         record = self._records.get(name)
