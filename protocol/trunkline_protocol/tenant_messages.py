@@ -16,15 +16,28 @@ DisplayName = Annotated[str, Meta(max_length=MAX_NAME_CHARS)]
 State = Literal["active", "suspended", "deleting"]
 
 
+Quota = Annotated[int, Meta(ge=0, le=2**31)]
+Rate = Annotated[float, Meta(ge=0, le=2**31)]
+
+
 class Quotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much a tenant may have: ``connections`` open, ``jobs`` that are not over, ``calls`` in flight, and calls a
     second (``rate``). 0: as the settings say of each.
     """
 
-    connections: Annotated[int, Meta(ge=0)] = 0
-    jobs: Annotated[int, Meta(ge=0)] = 0
-    calls: Annotated[int, Meta(ge=0)] = 0
-    rate: Annotated[float, Meta(ge=0)] = 0
+    connections: Quota = 0
+    jobs: Quota = 0
+    calls: Quota = 0
+    rate: Rate = 0
+
+
+class QuotaChanges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Quotas that are changed; what is left out stays."""
+
+    connections: Quota | UnsetType = UNSET
+    jobs: Quota | UnsetType = UNSET
+    calls: Quota | UnsetType = UNSET
+    rate: Rate | UnsetType = UNSET
 
 
 NO_QUOTAS: Final = Quotas()
@@ -86,7 +99,7 @@ class TenantUpdateParams(msgspec.Struct, forbid_unknown_fields=True):
     name: Name
     display_name: DisplayName | UnsetType | None = UNSET
     state: Literal["active", "suspended"] | UnsetType = UNSET
-    quotas: Quotas | UnsetType = UNSET
+    quotas: QuotaChanges | UnsetType = UNSET
     metadata: dict[str, Any] | UnsetType = UNSET
 
 

@@ -97,7 +97,8 @@ async def test_quotas_of_calls_hold_for_connections_that_are_open(mock: MockHub,
         await ann.call("rpc.ping")
         error = await error_of(ann, "rpc.ping")
         assert (error.code, error.data["limit"], error.data["max"]) == (6003, "quotas.rate", 0.001)
-        await root.call("tenants.update", {"name": "acme", "quotas": {}})
+        kept = await root.call("tenants.update", {"name": "acme", "quotas": {"rate": 0}})
+        assert kept["quotas"] == {"connections": 0, "jobs": 0, "calls": 1, "rate": 0}, "what is left out stays"
         for _ in range(3):
             await ann.call("rpc.ping")
 
@@ -129,6 +130,19 @@ async def test_nothing_that_was_in_memory_is_found_by_who_gets_the_name_next(moc
 
 
 ACME: Final = TenantParams("acme")
+
+
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [
+        ({"from": "2026-13-01"}, "from: there is no day 2026-13-01"),
+        ({"to": "2026-02-30"}, "to: there is no day 2026-02-30"),
+        ({"from": "2026-03-02", "to": "2026-03-01"}, "from 2026-03-02 is after to 2026-03-01"),
+    ],
+)
+async def test_days_that_there_are_not_are_no_days_without_use(root: Hub, days: dict[str, str], words: str) -> None:
+    error = await error_of(root, "tenants.usage", tenant="acme", **days)
+    assert (error.code, words in error.message) == (ErrorCode.INVALID_PARAMS, True)
 
 
 async def error_of(hub: Hub, method: str, /, **params: Any) -> RpcError:
@@ -214,7 +228,7 @@ async def test_quotas_limit_its_connections_and_jobs_from_the_change_on(mock: Mo
             {"limit": "quotas.jobs", "of": "tenant", "max": 2},
         )
         await root.call("jobs.create", {"method": "wait", "params": {}})
-        await root.call("tenants.update", {"name": "acme", "quotas": {}})
+        await root.call("tenants.update", {"name": "acme", "quotas": {"jobs": 0}})
         await ann.call("jobs.create", {"method": "wait", "params": {}})
         free.set()
     wrong = await error_of(root, "tenants.update", name="acme", quotas={"items": 1})
@@ -448,6 +462,8 @@ async def test_what_was_being_removed_is_removed_by_the_next_hub(tmp_path: Path)
     with pytest.raises(RpcError, match="tenant 'acme' is being deleted"):
         first.admitted(Principal("ann", tenant="acme"))
     assert first.holds("acme")
+    with pytest.raises(RpcError, match="tenant 'acme' is being deleted"):
+        await first._create(TenantCreateParams("acme"))
     asking.cancel()
     await first.close()
     holdings.failures = 0

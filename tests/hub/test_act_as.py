@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from trunkline.hub.act_as import act_as, require_call
-from trunkline.hub.principal import Principal
+from trunkline.hub.principal import ACT_AS, ADMIN, Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.messages import ActAs
 
@@ -78,3 +78,16 @@ def test_the_connection_stays_the_gateways(method: str) -> None:
     with pytest.raises(RpcError, match="about the connection") as caught:
         require_call(act_as(GATEWAY, ActAs("ann")), method)
     assert caught.value.code == ErrorCode.INVALID_PARAMS
+
+
+def test_a_gateway_of_a_tenant_acts_in_it_alone_unless_it_is_an_admin() -> None:
+    gateway = Principal("gate", frozenset({ACT_AS}), tenant="acme")
+    assert act_as(gateway, ActAs("ann")).tenant == "acme", "which is meant where none is named"
+    assert act_as(gateway, ActAs("ann", "acme")).tenant == "acme"
+    for tenant, known in (("bolt", None), ("default", None), (None, Principal("ann", tenant="bolt"))):
+        with pytest.raises(RpcError, match="gate of tenant acme may not act as one of tenant") as caught:
+            act_as(gateway, ActAs("ann", tenant), known)
+        assert caught.value.code == ErrorCode.FORBIDDEN
+    operator = Principal("root", frozenset({ACT_AS, ADMIN}), tenant="acme")
+    assert act_as(operator, ActAs("ann", "bolt")).tenant == "bolt"
+    assert act_as(Principal("gate", frozenset({ACT_AS})), ActAs("ann", "bolt")).tenant == "bolt"

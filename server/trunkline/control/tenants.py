@@ -11,7 +11,8 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from datetime import date
+from typing import Any, Final, Protocol
 
 import msgspec
 from msgspec import UNSET
@@ -224,6 +225,8 @@ class Tenants:
         _require_metadata(params.metadata, "tenants.create")
         async with self._one:
             known = self._records.get(params.name)
+            if known is not None and known.state == "deleting":
+                raise RpcError(ErrorCode.INVALID_CONFIGURATION, _not_active(known))
             if known is not None:
                 given = (params.display_name, params.quotas, params.metadata)
                 if (known.display_name, known.quotas, known.metadata) != given:
@@ -262,7 +265,9 @@ class Tenants:
             record = self._known(params.name, "tenants.update")
             if record.state == "deleting":
                 raise RpcError(ErrorCode.INVALID_CONFIGURATION, _not_active(record))
-            given = {name: value for name, value in msgspec.structs.asdict(params).items() if value is not UNSET}
+            given = _given(params)
+            if params.quotas is not UNSET:
+                given["quotas"] = msgspec.structs.replace(record.quotas, **_given(params.quotas))
             record = msgspec.structs.replace(record, **given)
             await self._write(record)
         if record.state == "suspended":
@@ -293,6 +298,7 @@ class Tenants:
 
     async def _usage(self, params: TenantUsageParams) -> TenantUsageReport:
         self._require_read()
+        _require_days(params)
         first = params.first or time.strftime("%Y-%m-%d", time.gmtime(time.time() - USAGE_DAYS * DAY_SECONDS))
         days = await self.usage.of(params.tenant, first, params.last or "9999-12-31")
         collections, size = await self._holdings.stored(params.tenant)
@@ -351,6 +357,10 @@ class Tenants:
         self._records[record.name] = record
 
 
+def _given(params: msgspec.Struct) -> dict[str, Any]:
+    return {name: value for name, value in msgspec.structs.asdict(params).items() if value is not UNSET}
+
+
 def _add(sum_of: TenantThings, more: TenantThings) -> None:
     for kind, count in msgspec.structs.asdict(more).items():
         setattr(sum_of, kind, getattr(sum_of, kind) + count)
@@ -363,6 +373,17 @@ def _not_active(record: TenantView) -> str:
 
 def _unknown(name: str, method: str) -> RpcError:
     return RpcError(ErrorCode.INVALID_PARAMS, f"{method}: name: there is no tenant {name!r:.100}")
+
+
+def _require_days(params: TenantUsageParams) -> None:
+    for name, day in (("from", params.first), ("to", params.last)):
+        try:
+            date.fromisoformat(day or "2026-03-01")
+        except ValueError:
+            raise RpcError(ErrorCode.INVALID_PARAMS, f"tenants.usage: {name}: there is no day {day}") from None
+    if params.first is not None and params.last is not None and params.first > params.last:
+        words = f"tenants.usage: from {params.first} is after to {params.last}"
+        raise RpcError(ErrorCode.INVALID_PARAMS, words)
 
 
 def _require_own_name(name: str, method: str) -> None:

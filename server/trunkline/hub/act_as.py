@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from trunkline.hub.principal import ACT_AS, ROLES, Principal, not_granted
+from trunkline.hub.principal import ACT_AS, ADMIN, ROLES, Principal, not_granted
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_methods import METHODS
 from trunkline_protocol.messages import ActAs
@@ -28,7 +28,7 @@ def act_as(gateway: Principal, named: ActAs, known: Principal | None = None) -> 
     if known is None:
         patterns = gateway.stated or (gateway.methods, gateway.subscribe, gateway.publish, gateway.collections)
         roles, rights = frozenset[str](), patterns
-        tenant = named.tenant or DEFAULT_TENANT
+        tenant = tenant_of(gateway, named) or DEFAULT_TENANT
     else:
         if lacking := sorted(known.roles & ROLES - gateway.roles):
             words = f"{gateway.name} may not act as {known.name}, which has a role that it has not: {lacking[0]}"
@@ -36,6 +36,7 @@ def act_as(gateway: Principal, named: ActAs, known: Principal | None = None) -> 
         roles, rights = known.roles, (known.methods, known.subscribe, known.publish, known.collections)
         tenant = known.tenant
         claims = named.claims if named.claims is not None else dict(known.claims)
+    _require_tenant(gateway, tenant)
     methods, subscribe, publish, collections = rights
     other = Principal(named.principal, roles, methods, subscribe, publish, tenant=tenant, claims=claims)
     other = replace(other, collections=collections)
@@ -44,6 +45,17 @@ def act_as(gateway: Principal, named: ActAs, known: Principal | None = None) -> 
     except ValueError as error:
         raise RpcError(ErrorCode.FORBIDDEN, f"{gateway.name} may not act as {named.principal}: {error}") from None
     return replace(other, expires=gateway.expires, credential=gateway.credential, actor=gateway.name)
+
+
+def tenant_of(gateway: Principal, named: ActAs) -> str | None:
+    """The tenant of the principal that a gateway names; None where neither says one, so that any may be meant."""
+    return named.tenant or (None if gateway.tenant == DEFAULT_TENANT else gateway.tenant)
+
+
+def _require_tenant(gateway: Principal, tenant: str) -> None:
+    if gateway.tenant not in (DEFAULT_TENANT, tenant) and not gateway.has_role(ADMIN):
+        words = f"{gateway.name} of tenant {gateway.tenant} may not act as one of tenant {tenant}"
+        raise RpcError(ErrorCode.FORBIDDEN, f"{words}: gateways of a tenant act in it (role {ADMIN}: in every one)")
 
 
 def require_gateway(gateway: Principal) -> None:

@@ -417,6 +417,8 @@ async def test_a_poll_with_other_credentials_than_the_sessions_is_refused() -> N
     for other in ({"x-phoenix-authtoken": "two"}, {}):
         status, answer = await hub.ask("GET", token=hub.token, headers=other)
         assert (status, answer["status"]) == (403, 403)
+    status, _ = await hub.ask("POST", token=hub.token, headers={"x-phoenix-authtoken": "two"})
+    assert status == 403, "phoenix.js sends none with messages"
     [session] = hub.door._sessions.values()
     assert session.knows(0)
 

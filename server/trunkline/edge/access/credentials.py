@@ -16,7 +16,7 @@ from trunkline.edge.access.hook import HOOK_CREDENTIAL
 from trunkline.edge.access.jwt_tokens import JWT_CREDENTIAL, JwtOptions, JwtTokens, UnknownKeyError, looks_like_jwt
 from trunkline.edge.access.key_set_url import fetch
 from trunkline.edge.access.tokens import TokensFile
-from trunkline.hub.act_as import act_as, require_gateway
+from trunkline.hub.act_as import act_as, require_gateway, tenant_of
 from trunkline.hub.principal import ANONYMOUS, ROLES, AnsweredHandshake, Authenticate, Handshake, Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.messages import ActAs
@@ -126,7 +126,7 @@ class Credentials:
             RpcError: 6002, the gateway may not; -32602, that is no principal.
         """
         require_gateway(gateway)
-        known = None if self._tokens is None else self._tokens.named(named.principal, named.tenant)
+        known = None if self._tokens is None else self._tokens.named(named.principal, tenant_of(gateway, named))
         return self._roles.limited(act_as(gateway, named, known))
 
     def _known(self, token: str) -> Principal | None:

@@ -108,6 +108,8 @@ class LongPollEndpoint:
         if shown is None or session is None:
             return encode_answer(GONE)
         if scope["method"] == "POST":
+            if handshake.token is not None:  # phoenix.js sends none with it
+                _require_same(session, handshake)
             return await self._take(session, headers, receive)
         _require_same(session, handshake)
         return await self._poll(session, shown, scope, receive)
