@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from trunkline_protocol.errors import RpcError, limit_error
 from trunkline_protocol.principals import DEFAULT_TENANT
 from trunkline_protocol.topics import PatternSet, covers
 
@@ -71,3 +72,41 @@ class SharedNames:
 
 NOTHING_SHARED: Final = SharedNames()
 """Every name is its tenant's own."""
+
+
+class TenantParts:
+    """How much each tenant has of something that is limited for all together: each but ``default`` half at most.
+
+    So one customer with many principals leaves the others room. Whose something is, is said by the key of a principal.
+    """
+
+    __slots__ = ("_taken",)
+
+    def __init__(self) -> None:
+        self._taken: dict[str, int] = {}
+
+    def add(self, owner: str, change: int = 1) -> None:
+        """Count what a principal takes, or gives back (-1)."""
+        tenant, between, _ = owner.partition(BETWEEN)
+        if between:
+            taken = self._taken.get(tenant, 0) + change
+            if taken:
+                self._taken[tenant] = taken
+            else:
+                del self._taken[tenant]
+
+    def refusal(self, owner: str, limit: int, setting: str, words: str) -> RpcError | None:
+        """Why a principal may not take one more (2003): its tenant has half; None where it may.
+
+        Args:
+            limit: of all together.
+            setting: the name of that limit.
+            words: what it has, in the plural.
+        """
+        tenant, between, _ = owner.partition(BETWEEN)
+        half = max(1, limit // 2)
+        if not between or self._taken.get(tenant, 0) < half:
+            return None
+        error = limit_error(setting, f"the principals of tenant {tenant:.100} have half of all {words}")
+        error.data |= {"of": "tenant", "max": half}
+        return error

@@ -11,12 +11,15 @@ import pytest
 
 from tests.hub.tenants import as_one_of, hub_of_tenants
 from tests.support import jobs
+from tests.support.peer import Peer
 from tests.support.timing import until
+from trunkline.hub.sessions import EndReason, SessionOwner, SessionTable
 from trunkline.jobs.job import Created, Job
 from trunkline.jobs.keeping import superfluous
 from trunkline.jobs.queue import JobQueue
 from trunkline.testing import MockHub
-from trunkline_protocol.errors import ErrorCode
+from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.tenants import key_in
 
 MEBI: Final = 2**20
 PING: Final = b'{"jsonrpc":"2.0","id":1,"method":"rpc.ping"}'
@@ -109,6 +112,59 @@ async def test_what_one_may_have_is_counted_by_tenant(narrow: MockHub) -> None:
             assert [error["code"] for error in refused] == [ErrorCode.RESOURCE_EXHAUSTED] * len(refused)
             assert all("ann" in error["message"] and "acme" not in error["message"] for error in refused)
     gate.set()
+
+
+FOUR_OF_ALL: Final[dict[str, Any]] = dict.fromkeys(("max_pipelines", "jobs_waiting", "idempotency_keys"), 4)
+
+
+async def test_a_tenant_may_have_half_of_what_all_share(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    async with hub_of_tenants(tmp_path, **FOUR_OF_ALL) as mock:
+        mock.method("work.wait", gate.wait, idempotent=True)
+        mock.method("rag.check", lambda technique, config: None)
+        mock.method("work.do", lambda: 1)
+
+        async def take(ann: Peer, key: str) -> list[Any]:
+            """One of everything: the results, or the errors."""
+            asked: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+                ("pipeline.initialize", {"technique": "basic"}, {}),
+                ("jobs.create", {"method": "work.wait", "params": {}}, {}),
+                ("work.do", {}, {"metadata": {"idempotency_key": key}}),
+                ("publish", {"topic": "news", "data": 1, "idempotency_key": key}, {}),
+            ]
+            return [await ann.call(method, params, **rest) for method, params, rest in asked]
+
+        async with as_one_of(mock, "acme") as acme, as_one_of(mock, "bolt") as bolt, as_one_of(mock, "default") as own:
+            for key in ("a", "b"):
+                assert all("result" in reply for reply in await take(acme, key))
+            for reply in await take(acme, "c"):
+                data = reply["error"]["data"]
+                assert (reply["error"]["code"], data["of"], data["max"]) == (ErrorCode.RESOURCE_EXHAUSTED, "tenant", 2)
+            assert all("result" in reply for reply in (await take(acme, "a"))[2:3]), "what is kept is answered"
+            for ann in (bolt, own):
+                assert all("result" in reply for reply in await take(ann, "a"))
+        gate.set()
+
+
+def test_a_tenant_may_have_half_of_the_sessions() -> None:
+    table: SessionTable[Owner] = SessionTable(4, 4, 60.0)
+    kept = [table.open(f"acme-{number}", key_in("acme", f"u{number}"), Owner(), 0.0) for number in range(2)]
+    with pytest.raises(RpcError, match="the principals of tenant acme have half of all sessions"):
+        table.open("acme-2", key_in("acme", "u2"), Owner(), 0.0)
+    table.open("bolt-0", key_in("bolt", "u0"), Owner(), 0.0)
+    table.end(kept[0], "closed")
+    table.open("acme-3", key_in("acme", "u3"), Owner(), 0.0)
+    table.open("default-0", "u0", Owner(), 0.0)
+
+
+class Owner(SessionOwner):
+    """Whose sessions are only counted."""
+
+    def detach(self, reason: str) -> None:
+        """Nothing."""
+
+    def end(self, reason: EndReason) -> None:
+        """Nothing."""
 
 
 async def test_jobs_of_another_tenant_do_not_exist(mock: MockHub) -> None:

@@ -11,7 +11,7 @@ from trunkline import defaults
 from trunkline.broker.base import PublishKey
 from trunkline_protocol.errors import RpcError, limit_error
 from trunkline_protocol.events import Position
-from trunkline_protocol.tenants import name_in
+from trunkline_protocol.tenants import TenantParts, name_in
 
 REMEMBER_KEY_SECONDS: Final = 300.0
 
@@ -36,6 +36,7 @@ class PublishKeys:
         self._limits = limits
         self._kept: OrderedDict[bytes, tuple[float, str, Position]] = OrderedDict()
         self._times: dict[str, deque[float]] = {}
+        self._parts = TenantParts()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -57,12 +58,15 @@ class PublishKeys:
         if len(self._kept) >= self._limits.keys:
             oldest = next((at for at, _, _ in self._kept.values()), now)
             raise _full("idempotency_keys", f"all principals used {len(self._kept)}", oldest - now)
+        if refusal := self._parts.refusal(key.owner, self._limits.keys, "idempotency_keys", "keys of publications"):
+            raise refusal
         return None
 
     def remember(self, topic: str, key: PublishKey, now: float, position: Position) -> None:
         """Remember the position of what was published under a key that :meth:`recall` does not know."""
         self._kept[_digest(topic, key)] = (now, key.owner, position)
         self._times.setdefault(key.owner, deque()).append(now)
+        self._parts.add(key.owner)
 
     def _expire(self, now: float) -> None:
         while self._kept:
@@ -70,6 +74,7 @@ class PublishKeys:
             if now - at <= REMEMBER_KEY_SECONDS:
                 return
             self._kept.popitem(last=False)
+            self._parts.add(owner, -1)
             times = self._times[owner]
             times.popleft()
             if not times:

@@ -30,7 +30,7 @@ from trunkline_protocol.calls import Call, Caller
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.hub_methods import PIPELINE_DESTROY, PIPELINE_GET, PIPELINE_INITIALIZE, PIPELINE_LIST
 from trunkline_protocol.reports import NoParams
-from trunkline_protocol.tenants import key_in
+from trunkline_protocol.tenants import TenantParts, key_in
 
 CHECK: Final = "rag.check"
 """The pack's method that checks technique and config. Clients may call it, too: it changes nothing."""
@@ -59,6 +59,7 @@ class Pipelines:
         self._router = router
         self.limits = limits
         self._pipelines: dict[str, Pipeline] = {}
+        self._parts = TenantParts()
         self._counts: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -102,6 +103,7 @@ class Pipelines:
         pipeline = Pipeline(*made, who.name, who.tenant, int(time.time() * 1000))
         self._pipelines[pipeline.pipeline_id] = pipeline
         self._counts[who.owner] += 1
+        self._parts.add(who.owner)
         return pipeline
 
     def _require_room(self, who: Caller) -> None:
@@ -111,6 +113,8 @@ class Pipelines:
             raise limit_error("max_pipelines_per_principal", words, retry_after_ms=None)
         if len(self._pipelines) >= self.limits.all:
             raise limit_error("max_pipelines", f"there are {len(self._pipelines)} pipelines already")
+        if refusal := self._parts.refusal(who.owner, self.limits.all, "max_pipelines", "pipelines"):
+            raise refusal
 
     def _list(self, call: Call, _params: NoParams) -> list[str]:
         return [pipeline.pipeline_id for pipeline in self._pipelines.values() if _may_see(call, pipeline)]
@@ -131,6 +135,7 @@ class Pipelines:
     def _forget(self, pipeline: Pipeline) -> None:
         del self._pipelines[pipeline.pipeline_id]
         owner = _owner(pipeline)
+        self._parts.add(owner, -1)
         self._counts[owner] -= 1
         if not self._counts[owner]:
             del self._counts[owner]

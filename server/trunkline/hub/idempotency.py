@@ -25,7 +25,7 @@ from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.hub_messages import MAX_KEY_CHARS
 from trunkline_protocol.params_digest import params_digest
-from trunkline_protocol.tenants import name_in, tenant_and_name
+from trunkline_protocol.tenants import TenantParts, name_in, tenant_and_name
 
 MAX_RESULT_BYTES: Final = 2**20
 """Of a larger result only the fact is stored that the work was executed."""
@@ -105,6 +105,7 @@ class Outcomes:
         self._limits = limits
         self._kept: OrderedDict[KeyId, StoredOutcome] = OrderedDict()
         self._held: dict[str, _Held] = {}
+        self._parts = TenantParts()
         self._taken = 0
         self._whole_bytes = 0
         self.bytes = 0
@@ -131,15 +132,19 @@ class Outcomes:
         if self._taken >= limits.keys:
             oldest = next((outcome.at for outcome in self._kept.values()), now)
             raise self._full("idempotency_keys", f"all principals have {self._taken}", now - oldest)
+        if refusal := self._parts.refusal(principal, limits.keys, "idempotency_keys", "idempotency keys of calls"):
+            raise refusal
         if held is None:
             held = self._held[principal] = _Held()
         held.keys += 1
+        self._parts.add(principal)
         self._taken += 1
 
     def give_back(self, principal: str) -> None:
         """Free a key that was taken: nothing was executed under it."""
         held = self._held[principal]
         held.keys -= 1
+        self._parts.add(principal, -1)
         self._taken -= 1
         if not held.keys:
             del self._held[principal]

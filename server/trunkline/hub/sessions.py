@@ -15,7 +15,7 @@ from typing import Final, Generic, Literal, Protocol, TypeVar
 from trunkline import defaults
 from trunkline_protocol.errors import limit_error
 from trunkline_protocol.session import ResumeRefusal
-from trunkline_protocol.tenants import name_in
+from trunkline_protocol.tenants import TenantParts, name_in
 
 REMEMBERED: Final = 16_384
 """Ended sessions whose reason is kept."""
@@ -133,6 +133,7 @@ class SessionTable(Generic[OwnerT]):
         self._entries: dict[str, SessionEntry[OwnerT]] = {}
         self._detached: OrderedDict[str, SessionEntry[OwnerT]] = OrderedDict()
         self._holders: dict[str, _Holder[OwnerT]] = {}
+        self._parts = TenantParts()
         self._ended: OrderedDict[str, tuple[str, ResumeRefusal]] = OrderedDict()
         self._opened = self._resumed = self._superseded = 0
         self._refused: Counter[ResumeRefusal] = Counter()
@@ -177,6 +178,7 @@ class SessionTable(Generic[OwnerT]):
         assert session_id not in self._entries, "session ids are random"
         self._make_room(principal, now)
         entry = self._entries[session_id] = SessionEntry(session_id, principal, owner)
+        self._parts.add(principal)
         self._holders.setdefault(principal, _Holder()).count += 1
         self._opened += 1
         return entry
@@ -226,6 +228,7 @@ class SessionTable(Generic[OwnerT]):
             return
         session_id = entry.session_id
         del self._entries[session_id]
+        self._parts.add(entry.principal, -1)
         self._detached.pop(session_id, None)
         holder = self._holders[entry.principal]
         holder.detached.pop(session_id, None)
@@ -260,7 +263,8 @@ class SessionTable(Generic[OwnerT]):
     def _make_room(self, principal: str, now: float) -> None:
         holder = self._holders.get(principal)
         mine = holder.count if holder is not None else 0
-        if mine < self.max_sessions_per_principal and len(self._entries) < self.max_sessions:
+        refusal = self._parts.refusal(principal, self.max_sessions, "max_sessions", "sessions")
+        if refusal is None and mine < self.max_sessions_per_principal and len(self._entries) < self.max_sessions:
             return
         if holder is not None and holder.detached:
             oldest = next(iter(holder.detached.values()))
@@ -273,7 +277,7 @@ class SessionTable(Generic[OwnerT]):
                 f"{name_in(principal)} has {mine} sessions; close some, or continue without one",
             )
         words = f"the hub has {len(self._entries)} sessions; continue without one, or try again later"
-        raise limit_error("max_sessions", words)
+        raise refusal or limit_error("max_sessions", words)
 
     def _remember(self, entry: SessionEntry[OwnerT], reason: EndReason) -> None:
         told = _TOLD.get(reason)

@@ -29,6 +29,7 @@ from trunkline_protocol.errors import ErrorCode, RpcError, draining_error, limit
 from trunkline_protocol.hub_messages import JobEvent, JobStatus, JobView, JobWithResult
 from trunkline_protocol.messages import Priority
 from trunkline_protocol.params_digest import params_digest
+from trunkline_protocol.principals import DEFAULT_TENANT
 from trunkline_protocol.topics import JOBS
 
 ADMIN: Final = "admin"
@@ -305,11 +306,14 @@ class Jobs:
             raise limit_error("jobs_waiting", f"{len(waiting)} jobs are waiting already; try again later")
         if own >= limits.waiting_per_principal:
             raise limit_error("jobs_waiting_per_principal", f"{own} jobs of {who.name} are waiting already")
-        if quota := self._quota(who.tenant):
+        quota = self._quota(who.tenant)
+        if quota or who.tenant != DEFAULT_TENANT:
             theirs = sum(created.tenant == who.tenant for created in waiting)
-            if theirs >= quota:
-                words = f"{theirs} jobs of tenant {who.tenant} are waiting already, and it may have {quota}"
-                raise share_error("quotas.jobs", "tenant", quota, words)
+            words = f"{theirs} jobs of tenant {who.tenant} are waiting already, and it may have"
+            if quota and theirs >= quota:
+                raise share_error("quotas.jobs", "tenant", quota, f"{words} {quota}")
+            if not quota and theirs >= (half := max(1, limits.waiting // 2)):
+                raise share_error("jobs_waiting", "tenant", half, f"{words} half of what all may have")
         size = sum(created.size for created in waiting)
         if waiting and size + len(new.params) > limits.waiting_bytes:
             raise limit_error("jobs_waiting_bytes", f"the params of waiting jobs take {size} bytes already")
