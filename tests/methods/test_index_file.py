@@ -6,6 +6,7 @@ import logging
 import os
 import sqlite3
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,20 @@ def test_a_file_that_is_cut_or_longer_is_unusable(tmp_path: Path) -> None:
         path.write_bytes(data)
         with pytest.raises(Unusable):
             read_index_file(path, REFERENCE, SPEC, 0)
+
+
+@pytest.mark.parametrize("put_there", [os.mkfifo, Path.mkdir], ids=["pipe", "folder"])
+def test_what_is_no_file_keeps_nobody_waiting_and_is_removed(
+    tmp_path: Path, put_there: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = file_of(with_file(tmp_path))
+    path.unlink()
+    put_there(path)
+    collection = opened(tmp_path)
+    assert contents(collection) == {each: f"text of {each}" for each in "abc"}
+    assert f"{path}: the index file is not used, all rows are read: it is no regular file" in caplog.text
+    assert not path.exists()
+    collection.close()
 
 
 @pytest.mark.parametrize(

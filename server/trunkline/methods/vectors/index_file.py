@@ -17,6 +17,7 @@ import contextlib
 import itertools
 import json
 import os
+import stat
 import struct
 import sys
 import zlib
@@ -144,16 +145,20 @@ def read_index_file(path: Path, reference: Reference, spec: IndexSpec, more: int
     """
     with contextlib.ExitStack() as opened:
         try:
-            file = opened.enter_context(path.open("rb", buffering=0))
+            # Opening a pipe would wait for who writes to it.
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError:
             raise Unusable("it is gone") from None
-        directory = _read_directory(file.fileno(), reference, spec)
+        opened.callback(os.close, descriptor)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise Unusable("it is no regular file")
+        directory = _read_directory(descriptor, reference, spec)
         rows = sum(part.rows for part in directory.parts)
         structure = Flat(spec, rows, rows + more)
         # Both are read at the same time: decoding takes this core, copying vectors another one.
         beside = opened.enter_context(ThreadPoolExecutor(1, "index file"))
-        vectors = beside.submit(_read_vectors, file.fileno(), directory, structure.memory)
-        items = _read_items(file.fileno(), directory)
+        vectors = beside.submit(_read_vectors, descriptor, directory, structure.memory)
+        items = _read_items(descriptor, directory)
         vectors.result()
         return items, structure
 

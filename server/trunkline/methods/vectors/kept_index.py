@@ -109,7 +109,10 @@ class KeptIndex:
         for path in self._file.folder.glob(f"{PREFIX}*"):
             if path != self._path:
                 with contextlib.suppress(OSError):
-                    path.unlink()
+                    if path.is_dir() and not path.is_symlink():
+                        shutil.rmtree(path)
+                    else:
+                        path.unlink()
 
     def refuse(self) -> None:
         """Have the next opening read all rows: some are damaged, and the file would hide it. It is moved away."""
