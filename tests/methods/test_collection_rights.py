@@ -24,7 +24,7 @@ collections = ["{tenant}.*"]
 """
 ENTRIES: Final = {
     "ann": 'roles = ["user"]\ntenant = "acme"',
-    "gate": 'roles = ["user", "act_as"]\ntenant = "acme"',
+    "gate": 'roles = ["user", "act_as", "admin"]\ntenant = "acme"',
     "all": "",
 }
 
