@@ -442,11 +442,13 @@ async def test_what_was_being_removed_is_removed_by_the_next_hub(tmp_path: Path)
     second.start()
     await until(lambda: holdings.purged == ["acme"] and not second.holds("acme"), "it is removed")
     await second.close()
-    assert TenantStore(tmp_path).load() == []
+    left = TenantStore(tmp_path)
+    assert left.load() == []
+    left.close()
 
 
-@pytest.mark.virtual_time
-async def test_what_cannot_be_removed_yet_is_tried_again(tmp_path: Path) -> None:
+async def test_what_cannot_be_removed_yet_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trunkline.control.tenants.AGAIN_SECONDS", 0.01)
     holdings = Held()
     holdings.failures = 3
     tenants = tenants_in(tmp_path, holdings)

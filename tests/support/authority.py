@@ -22,6 +22,19 @@ from cryptography.hazmat.primitives.serialization import (
 NOW: Final = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
 
 
+_SIGNS: Final = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 class Pair(NamedTuple):
     """The files of a certificate and its key, and when the certificate ends, in seconds since 1970."""
 
@@ -41,9 +54,14 @@ class Authority:
         self._folder = folder
         self._name = _named(name)
         self._key = ec.generate_private_key(ec.SECP256R1())
+        public = self._key.public_key()
         made = _certificate(self._name, self._name, self._key, 3650).add_extension(
             x509.BasicConstraints(ca=True, path_length=0), critical=True
         )
+        # Python 3.13 wants an authority's certificate to say so, and others to say whose key they are signed with.
+        made = made.add_extension(_SIGNS, critical=True)
+        made = made.add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        self._signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(public)
         self.certificate = folder / f"{name}.pem"
         self.certificate.write_bytes(made.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
 
@@ -54,7 +72,7 @@ class Authority:
             x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
             critical=False,
         )
-        signed = made.sign(self._key, hashes.SHA256())
+        signed = made.add_extension(self._signer, critical=False).sign(self._key, hashes.SHA256())
         pair = Pair(self._folder / f"{name}.pem", self._folder / f"{name}.key", signed.not_valid_after_utc.timestamp())
         pair.certificate.write_bytes(signed.public_bytes(Encoding.PEM))
         encryption: KeySerializationEncryption = NoEncryption()

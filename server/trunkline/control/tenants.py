@@ -137,10 +137,14 @@ class Tenants:
             logger.warning("tenants other than default are not let in yet", extra={"reason": error.message})
 
     def _read(self) -> None:
-        for record in self._store.load():
-            self._keep(record)
+        try:
+            for record in self._store.load():
+                self._keep(record)
+            self.usage.open()
+        except BaseException:
+            self._store.close()
+            raise
         self.usage.is_on = bool(self._records)
-        self.usage.open()
         self._unread = None
 
     def start(self) -> None:
