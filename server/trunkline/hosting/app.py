@@ -114,8 +114,8 @@ class HubParts:
         self._observe(settings)
         self.pool = self._pool(settings)
         self.shares = Shares(_share_limits(settings))
-        shared = SharedNames(settings.shared_methods)
-        self.registrations = Registrations(self.pool, self._queue_limits, settings.callee_grace, shared)
+        self.shared_methods = SharedNames(settings.shared_methods)
+        self.registrations = Registrations(self.pool, self._queue_limits, settings.callee_grace, self.shared_methods)
         self.router = self._router(settings)
         self.router.tracer = self.tracer
         self.view = self._view(settings)
@@ -242,7 +242,7 @@ class HubParts:
             HubLimits(settings.max_message_bytes, MAX_DEPTH, settings.max_batch),
             idempotency_epoch=self.router.keys.epoch,
             expiring=list if self.tls is None else self.tls.expiring,
-            shared=SharedNames(settings.shared_methods),
+            shared=self.shared_methods,
         )
 
     def _disk(self) -> Disk:

@@ -12,7 +12,7 @@ from trunkline.control.pipelines import Pipelines
 from trunkline.edge.context import EdgeContext
 from trunkline.hub.authentication import NOT_AUTHENTICATED
 from trunkline.hub.internal import call
-from trunkline.hub.principal import Principal
+from trunkline.hub.principal import HUB, Principal
 from trunkline.hub.resumption import Resumption
 from trunkline.hub.router import Router
 from trunkline.hub.topic_spaces import TopicSpaces
@@ -23,7 +23,6 @@ from trunkline.storage.tenant_folders import COLLECTIONS, tenant_folder
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.tenant_messages import TenantThings
 
-REMOVER: Final = "(hub)"
 DELETE_MS: Final = 60_000
 
 
@@ -108,7 +107,7 @@ class Holdings:
 
     async def _delete_collections(self, tenant: str) -> None:
         """Have the owners delete them, who may have them open. What cannot be opened goes with the folder."""
-        who = Principal(REMOVER, tenant=tenant)
+        who = Principal(HUB.name, tenant=tenant)
 
         async def asked(method: str, **params: Any) -> Any:
             return await call(self._router, method, params, timeout_ms=DELETE_MS, who=who)

@@ -171,7 +171,7 @@ class ClientConnection(Connection):
 
     def _not_now(self, running: int) -> RpcError | None:
         refusal: RpcError | None = None
-        if self._restricted and self.principal is not PENDING:
+        if self.principal is not PENDING:
             if self._bucket is not None or self._tenant_bucket is not None:
                 refusal = self._too_often()
             if refusal is None and self._shares_calls:

@@ -59,7 +59,8 @@ class TokenBucket:
 
     def wait(self, now: float) -> float:
         """Seconds until there is a token to take; 0.0 where there is one. Takes none."""
-        return max(0.0, self._full_at + self._interval - now - self._span)
+        too_early = max(self._full_at, now) + self._interval - now - self._span
+        return too_early if too_early > _ROUNDING else 0.0
 
 
 class RateLimiter:

@@ -245,10 +245,9 @@ class Shares:
         limits, tenant = self.limits, share.tenant
         if (limit := limits.max_calls_per_principal) and share.calls >= limit:
             return _too_many_calls("max_calls_per_principal", share, limit)
-        if (limit := tenant.quotas.calls) and tenant.calls >= limit:
-            return _too_many_calls("quotas.calls", tenant, limit)
-        if (limit := limits.max_calls_per_tenant) and tenant.calls >= limit and not tenant.quotas.calls:
-            return _too_many_calls("max_calls_per_tenant", tenant, limit)
+        quota = tenant.quotas.calls
+        if (limit := quota or limits.max_calls_per_tenant) and tenant.calls >= limit:
+            return _too_many_calls("quotas.calls" if quota else "max_calls_per_tenant", tenant, limit)
         return None
 
 
