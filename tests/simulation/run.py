@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import random
 from collections import Counter
@@ -21,6 +20,7 @@ from tests.simulation.loop import seeded
 from tests.simulation.states import State
 from tests.simulation.world import World
 from trunkline.client import DisconnectedError
+from trunkline.collector import collector_paused
 
 NAMES: Final = ("a", "b", "c")
 """Of the clients."""
@@ -83,7 +83,8 @@ def simulate(seed: int, say: Callable[[str], None] | None = None) -> Outcome:
     Args:
         say: takes the lines of a log of everything that arrives anywhere.
     """
-    with _errors() as faults, seeded(seed) as loop, _without_collections():
+    # It is short, and what it leaves behind is collected at once after it.
+    with _errors() as faults, seeded(seed) as loop, collector_paused():
         world, met = loop.run(_run(seed, say, faults))
     record = world.record
     raised = [f"a callback raised: {context}" for context in loop.failures]
@@ -159,15 +160,3 @@ def _errors() -> Iterator[list[str]]:
     finally:
         root.removeHandler(handler)
         logging.disable(disabled)
-
-
-@contextmanager
-def _without_collections() -> Iterator[None]:
-    """A run is short, and what it leaves behind is collected at once after it."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trunkline import ErrorCode, RpcError
+from trunkline.collector import collector_paused
 from trunkline.methods.vectors.changes import Change, Delete, Upsert
-from trunkline.methods.vectors.collector import collector_paused
 from trunkline.methods.vectors.index import IndexSpec, VectorIndex
 from trunkline.methods.vectors.kept_index import GivenUp, KeptIndex, Writing
 from trunkline.methods.vectors.lexicon import Lexicon

@@ -24,9 +24,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from trunkline import ErrorCode, RpcError
+from trunkline.collector import collector_paused
 from trunkline.methods.vectors import touched
 from trunkline.methods.vectors.changes import Change, Delete, Item, Upsert
-from trunkline.methods.vectors.collector import collector_paused
 from trunkline.methods.vectors.manifest import Manifest
 from trunkline.methods.vectors.row_format import TENANT, as_text, items_of, require_rows, rows_of
 from trunkline.methods.vectors.touched import Reference, encoded

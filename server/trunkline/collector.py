@@ -1,4 +1,4 @@
-"""Reading without the garbage collector."""
+"""Work without the garbage collector."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def collector_paused() -> Iterator[None]:
-    """Reading makes as many objects as there are items, and none of them is garbage: looking takes most of the time."""
+    """Pause the collector while much is made of which nothing is garbage: looking would take most of the time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
