@@ -10,7 +10,7 @@ from tests.support.command import trunkline
 from tests.support.hub import RunningHub
 from tests.support.pages import REPOSITORY, blocks_of
 from tests.support.peer import peer
-from trunkline.group_settings import GroupSettings
+from trunkline.settings.executor_groups import GroupSettings
 
 PAGE: Final = REPOSITORY / "docs" / "groups.md"
 

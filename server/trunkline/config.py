@@ -26,13 +26,10 @@ from pydantic_settings import (
 )
 
 from trunkline import defaults
-from trunkline.access_settings import AccessSettings
-from trunkline.group_settings import GroupSettings
-from trunkline.phoenix_settings import PhoenixSettings
-from trunkline.served_settings import ServedSettings
-from trunkline.service_settings import ServiceSettings
-from trunkline.setting_kinds import LIVE, LiveFloat, LiveInt, Names
-from trunkline.setting_names import (
+from trunkline.settings.access import AccessSettings
+from trunkline.settings.executor_groups import GroupSettings
+from trunkline.settings.kinds import LIVE, LiveFloat, LiveInt, Names
+from trunkline.settings.naming import (
     PREFIX,
     SettingsError,
     parted,
@@ -40,7 +37,10 @@ from trunkline.setting_names import (
     require_patterns,
     unknown_variables,
 )
-from trunkline.tenant_settings import TenantSettings
+from trunkline.settings.phoenix_door import PhoenixSettings
+from trunkline.settings.probed_services import ServiceSettings
+from trunkline.settings.served import ServedSettings
+from trunkline.settings.tenancy import TenantSettings
 from trunkline_protocol.backlog import QUEUE_BYTES, QUEUE_LIMIT, QUEUE_LIMIT_PER_CONNECTION
 
 OF_ONE: Final = "the same of one principal"

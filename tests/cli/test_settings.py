@@ -15,7 +15,7 @@ from tests.support.hub import RunningHub
 from trunkline.config import CREDENTIALS, Settings, load_settings
 from trunkline.hosting.admission import credentials
 from trunkline.hosting.runtime import ConfigurationError
-from trunkline.setting_names import SettingsError
+from trunkline.settings.naming import SettingsError
 
 SERVE: Final = ("serve", "--port", "0", "--packs", "none", "--no-demo")
 

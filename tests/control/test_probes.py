@@ -20,7 +20,7 @@ from trunkline.control.health import HealthWatch
 from trunkline.control.probes import Probes
 from trunkline.control.services import detailed_services
 from trunkline.hub.principal import Principal
-from trunkline.setting_names import SettingsError
+from trunkline.settings.naming import SettingsError
 
 
 @asynccontextmanager

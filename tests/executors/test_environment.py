@@ -14,7 +14,7 @@ from tests.support.hub import MODULES, RunningHub, clean_environment, ready_hub
 from tests.support.peer import peer
 from trunkline.config import load_settings
 from trunkline.executors.environment import executor_environment
-from trunkline.setting_names import SettingsError
+from trunkline.settings.naming import SettingsError
 
 SECRET: Final = "a-secret-of-this-test-with-32-bytes-or-more"
 

@@ -16,7 +16,7 @@ from tests.support.timing import START, until
 from trunkline.config import load_settings
 from trunkline.hosting.executor_settings import group_specs
 from trunkline.hosting.runtime import ConfigurationError
-from trunkline.setting_names import SettingsError
+from trunkline.settings.naming import SettingsError
 from trunkline_protocol.errors import ErrorCode
 
 DEBUG = 'methods = ["trunkline.methods.debug"]\nsize = 1\n'

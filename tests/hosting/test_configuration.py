@@ -10,7 +10,7 @@ import pytest
 
 from trunkline import defaults
 from trunkline.config import LIVE_SETTINGS, Settings, load_settings
-from trunkline.setting_names import SettingsError
+from trunkline.settings.naming import SettingsError
 
 ROOT: Final = Path(__file__).parents[2]
 

@@ -19,7 +19,7 @@ from trunkline.cli.talk import EXIT_FAILED, EXIT_USAGE, fail, print_json
 if TYPE_CHECKING:
     from trunkline.config import Settings
     from trunkline.executors.specs import ExecutorSpec
-    from trunkline.group_settings import GroupSettings
+    from trunkline.settings.executor_groups import GroupSettings
     from trunkline_protocol.catalogue import Catalogue
 
 STOP_SECONDS: Final = 7.0

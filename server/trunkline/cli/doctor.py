@@ -104,7 +104,7 @@ def _settings(config: Path | None) -> Check:
 def _model(config: Path | None) -> Check:
     from trunkline.config import load_settings
     from trunkline.methods.embeddings.model import ModelError, find_model
-    from trunkline.setting_names import SettingsError
+    from trunkline.settings.naming import SettingsError
 
     try:
         settings = load_settings(config)
@@ -125,7 +125,7 @@ def _model(config: Path | None) -> Check:
 def _disk(config: Path | None) -> Check:
     from trunkline.config import load_settings
     from trunkline.control.data_folder import in_words, look
-    from trunkline.setting_names import SettingsError
+    from trunkline.settings.naming import SettingsError
 
     try:
         settings = load_settings(config)

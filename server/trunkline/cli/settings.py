@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def read_settings(config: Path | None, **options: Any) -> Settings:
     """The settings of a hub, from file, environment and options; exits where they are not valid."""
     from trunkline.config import load_settings
-    from trunkline.setting_names import SettingsError
+    from trunkline.settings.naming import SettingsError
 
     try:
         return load_settings(config, **options)

@@ -15,7 +15,7 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from trunkline.background import keep_up
-from trunkline.service_settings import SERVICE_PORTS
+from trunkline.settings.probed_services import SERVICE_PORTS
 from trunkline_protocol.health_reports import ServiceHealth
 
 PROBE_SECONDS: Final = 10.0

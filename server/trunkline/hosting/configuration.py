@@ -14,7 +14,7 @@ from trunkline.hosting.live import apply
 from trunkline.hub.connection import ClientCall
 from trunkline.hub.dispatch import Handlers, replying
 from trunkline.observe.secrets import MASK, Redaction, SecretMask
-from trunkline.setting_names import SettingsError
+from trunkline.settings.naming import SettingsError
 from trunkline_protocol.administration import (
     ConfigChanged,
     ConfigParams,

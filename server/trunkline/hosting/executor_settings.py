@@ -14,9 +14,9 @@ from trunkline.config import Settings
 from trunkline.executors.environment import SETTING, executor_environment
 from trunkline.executors.queueing import DEFAULT_GROUP
 from trunkline.executors.specs import ExecutorSpec, GroupSpec
-from trunkline.group_settings import GroupSettings
 from trunkline.hosting.runtime import ConfigurationError, available_cpus
 from trunkline.methods.packs import PACKS, installed_packs, missing_modules
+from trunkline.settings.executor_groups import GroupSettings
 
 logger = logging.getLogger("trunkline")
 

@@ -9,7 +9,7 @@ from trunkline.edge.framed.dialects import Speech
 from trunkline.edge.framed.listeners import FramedDoors
 from trunkline.hosting.runtime import ConfigurationError, bind
 from trunkline.hub.principal import ANONYMOUS, PENDING
-from trunkline.served_settings import DEFAULT_PORT
+from trunkline.settings.served import DEFAULT_PORT
 
 
 def listen(

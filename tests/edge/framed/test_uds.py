@@ -25,7 +25,7 @@ from tests.support.peer import Peer
 from tests.support.timing import PATIENCE, SCALE, SOON, eventually, records_in
 from trunkline.config import load_settings
 from trunkline.edge.framed.unix import UnixSocket
-from trunkline.setting_names import SettingsError
+from trunkline.settings.naming import SettingsError
 from trunkline_protocol.errors import ErrorCode
 
 TOKEN = "s3cret"

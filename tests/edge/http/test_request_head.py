@@ -15,7 +15,7 @@ from tests.support.hub import RunningHub, ready_hub
 from tests.support.timing import PATIENCE, eventually, records_in
 from trunkline.config import load_settings
 from trunkline.edge.http.request_head import RequestHeads
-from trunkline.setting_names import SettingsError
+from trunkline.settings.naming import SettingsError
 from trunkline_protocol.errors import ErrorCode
 
 TOKEN: Final = "a-token-of-this-test"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from trunkline.setting_kinds import Names
+from trunkline.settings.kinds import Names
 from trunkline_protocol.codecs.phoenix_names import require_channels
 
 

@@ -10,9 +10,9 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_serializer, fi
 from pydantic_settings import BaseSettings
 
 from trunkline import defaults
-from trunkline.group_settings import Groups, default_executors
-from trunkline.setting_kinds import LIVE, Names
-from trunkline.setting_names import require_variables
+from trunkline.settings.executor_groups import Groups, default_executors
+from trunkline.settings.kinds import LIVE, Names
+from trunkline.settings.naming import require_variables
 from trunkline_protocol.framing import DialectName, FramingName
 
 DEFAULT_PORT = 8765

@@ -9,8 +9,8 @@ from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings
 
 from trunkline import defaults
-from trunkline.setting_kinds import LiveInt, Names
-from trunkline.setting_names import require_networks, require_origins
+from trunkline.settings.kinds import LiveInt, Names
+from trunkline.settings.naming import require_networks, require_origins
 
 
 class AccessSettings(BaseSettings):

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from trunkline.setting_kinds import Names
-from trunkline.setting_names import require_patterns
+from trunkline.settings.kinds import Names
+from trunkline.settings.naming import require_patterns
 
 Patterns = Annotated[Names, AfterValidator(require_patterns)]
 

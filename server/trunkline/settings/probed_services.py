@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from trunkline.setting_kinds import Names
+from trunkline.settings.kinds import Names
 
 SERVICE_PORTS: Final[Mapping[str, int | None]] = {
     "http": 80, "https": 443, "redis": 6379, "postgres": 5432, "postgresql": 5432, "tcp": None,

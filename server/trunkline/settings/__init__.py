@@ -1,0 +1,1 @@
+"""Parts of the settings, a file each; :mod:`trunkline.config` puts them together, and is what others read."""
