@@ -17,11 +17,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests.support.audit_lines import call_line
 from tests.support.timing import PATIENCE, SCALE, SOON, eventually
-from trunkline.observe.audit import CLOSE_SECONDS, MAX_TEXT_CHARS, AuditLog, who_called
+from trunkline.observe.audit import CLOSE_SECONDS, MAX_TEXT_CHARS, AuditLog
 from trunkline_protocol.errors import ErrorCode
-
-WHO = who_called("alice", "acme", 17, "10.0.0.5:50312")
 
 
 @contextlib.contextmanager
@@ -38,7 +37,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def one_call(log: AuditLog, method: str = "m", code: int = 0) -> None:
-    log.call(WHO, method, code, 0.0123456)
+    log.add(call_line(method, code))
 
 
 @pytest.fixture
@@ -66,16 +65,17 @@ def test_a_line_says_who_what_and_how_it_ended(path: Path) -> None:
     }
 
 
-def test_times_have_milliseconds_and_go_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_times_have_microseconds_and_go_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(path) as log:
         for half_seconds in range(3):
-            monkeypatch.setattr(time, "time", lambda now=1_700_000_000.25 + half_seconds / 2: now)
-            one_call(log)
+            now = 1_700_000_000.25 + half_seconds / 2
+            monkeypatch.setattr(time, "time", lambda now=now: now)
+            log.add(call_line(time=datetime.fromtimestamp(now, UTC)))
             log.event("connected")
     times = [line["time"] for line in lines(path)]
     assert times == sorted(times)
     assert [each[18:23] for each in times] == ["0.250", "0.250", "0.750", "0.750", "1.250", "1.250"]
-    assert all(len(each) == len("2026-03-01T09:30:00.123Z") and each.endswith("Z") for each in times)
+    assert all(len(each) == len("2026-03-01T09:30:00.123456Z") and each.endswith("Z") for each in times)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_times_have_milliseconds_and_go_on(path: Path, monkeypatch: pytest.Monke
 def test_outcomes(path: Path, code: int, outcome: str) -> None:
     with opened(path) as log:
         one_call(log, code=code)
-        log.call(WHO, "m", ErrorCode.CANCELLED, 0.0)
+        one_call(log, code=ErrorCode.CANCELLED)
     first, second = lines(path)
     assert (first["outcome"], first["code"]) == (outcome, code)
     assert (second["outcome"], second["code"]) == ("CANCELLED", -32800)
@@ -118,7 +118,8 @@ def test_what_peers_choose_stays_in_its_line(path: Path, texts: list[str]) -> No
     path.unlink(missing_ok=True)
     with opened(path) as log:
         for text in texts:
-            log.call(who_called(text, text, 1, text, via=text), text, 0, 0.0, text, text)
+            names: dict[str, Any] = dict.fromkeys(("principal", "tenant", "peer", "via", "target", "request_id"), text)
+            log.add(call_line(text, **names))
             log.event("auth", reason=text)
     written = path.read_bytes().split(b"\n")
     assert len(written) == 2 * len(texts) + 1
@@ -245,16 +246,16 @@ def test_a_disk_that_comes_back_by_itself_is_told_what_is_missing(path: Path) ->
 TORN = """
 import resource, signal, sys, time
 from pathlib import Path
-from trunkline.observe.audit import AuditLog, who_called
-who = who_called("alice", "acme", 17, "peer:1")
+from tests.support.audit_lines import call_line
+from trunkline.observe.audit import AuditLog
 log = AuditLog(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))  # the write stops in the middle of a line
 for number in range(50):
-    log.call(who, f"m{number}", 0, 0.0)
+    log.add(call_line(f"m{number}"))
 while not log.lost:
     time.sleep(0.01)  # until the write has failed, in the thread of the log
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-log.call(who, "after", 0, 0.0)
+log.add(call_line("after"))
 log.close()
 print(log.lost)
 """

@@ -34,7 +34,8 @@ def path(tmp_path: Path) -> Path:
 
 
 def line(number: int, length: int = 100) -> bytes:
-    return b'{"n":%d}' % number + b" " * (length - len(b'{"n":%d}' % number) - 1) + b"\n"
+    """A line that has this many bytes together with its line end, which the file adds."""
+    return b'{"n":%d}' % number + b" " * (length - len(b'{"n":%d}' % number) - 1)
 
 
 def newest_last(path: Path) -> list[Path]:
@@ -73,9 +74,9 @@ def test_no_line_is_cut_or_lost_or_out_of_order(tmp_path: Path, batches: list[li
 
 
 def test_a_gap_in_the_numbers_is_filled_and_nothing_deleted_before_its_time(path: Path) -> None:
-    path.with_name("audit.log.2").write_bytes(line(1))
-    path.with_name("audit.log.3").write_bytes(line(0))
-    path.write_bytes(line(2, 1000))
+    path.with_name("audit.log.2").write_bytes(line(1) + b"\n")
+    path.with_name("audit.log.3").write_bytes(line(0) + b"\n")
+    path.write_bytes(line(2, 1000) + b"\n")
     file = AuditFile(path, BY_SIZE)
     file.write([line(3)])
     file.close()
@@ -105,11 +106,11 @@ def test_a_file_of_others_is_as_old_as_it_is_open(path: Path, text: bytes) -> No
     file = AuditFile(path, Rotation(max_seconds=3600))
     assert file.write([line(0)]) == (1, None)
     file.close()
-    assert path.read_bytes() == text + line(0)
+    assert path.read_bytes() == text + line(0) + b"\n"
 
 
 def test_what_a_killed_process_left_of_a_line_spoils_no_other(path: Path) -> None:
-    path.write_bytes(line(0) + b'{"n":1')
+    path.write_bytes(line(0) + b"\n" + b'{"n":1')
     file = AuditFile(path, Rotation())
     file.write([line(2)])
     with path.open("ab") as other:

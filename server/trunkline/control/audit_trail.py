@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 
-from trunkline.hub.connection import ClientCall, Connection, NotificationCall
+from trunkline.hub.connection import ClientCall, NotificationCall
 from trunkline.jobs.call import JobCall
-from trunkline.observe.audit import AuditLog, who_called
-from trunkline_protocol.calls import Call, Caller
+from trunkline.observe.audit import APPLICATION_ERROR, MAX_TEXT_CHARS, OUTCOMES, AuditLog, CallLine, clean
+from trunkline_protocol.calls import Call
 from trunkline_protocol.hub_methods import METHODS
 from trunkline_protocol.messages import UNREADABLE
 
-MAX_KNOWN: Final = 65_536
-"""Connections of which is kept what their lines have in common."""
+_now: Final = datetime.now
 
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _items: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -28,12 +29,7 @@ class AuditTrail:
     """
 
     def __init__(self, log: AuditLog) -> None:
-        self._log = log
-        self._known: dict[int, tuple[Caller, bytes]] = {}
-
-    def forget(self, connection: Connection) -> None:
-        """Forget a connection that is closed."""
-        self._known.pop(connection.number, None)
+        self._add = log.add
 
     def ended(self, call: Call, code: int, seconds: float) -> None:
         """Write the line of a call.
@@ -47,23 +43,21 @@ class AuditTrail:
         if type(call) is not ClientCall or call.behalf is not None:
             self._for_another(call, code, seconds, target)
             return
-        connection = call.connection
-        known = self._known.get(connection.number)
-        if known is None or known[0] is not connection.principal:
-            known = self._know(connection)
         if code:
             request_id = call.request_id()
         else:
             request_id = call.known_request_id() or "" if call.metadata else getattr(call, "made_id", "")
-        self._log.call(known[1], call.method, code, seconds, target, request_id, call.number)
-
-    def _know(self, connection: Connection) -> tuple[Caller, bytes]:
+        connection, method = call.connection, call.method
+        if len(method) > MAX_TEXT_CHARS:
+            method = clean(method)
         principal = connection.principal
-        who = who_called(principal.name, principal.tenant, connection.number, connection.peer)
-        if len(self._known) >= MAX_KNOWN:  # sessions have calls that end long after their connection
-            self._known.clear()
-        known = self._known[connection.number] = principal, who
-        return known
+        self._add(
+            CallLine(
+                _now(UTC), "call", principal.name, principal.tenant, connection.number, connection.peer, method,
+                OUTCOMES.get(code, APPLICATION_ERROR), code, int(seconds * 1e6 + 0.5) / 1000, "", "", "",
+                target, request_id, call.number,
+            )
+        )  # fmt: skip
 
     def _for_another(self, call: Call, code: int, seconds: float, target: str) -> None:
         """Write the line of a call that a method, a job or a gateway has made for a principal, or a notification's."""
@@ -71,10 +65,15 @@ class AuditTrail:
         if caller is None:
             return
         number, peer = _from(call)
-        via, acting, actor = call.outer_method, caller.acting, caller.actor
-        who = who_called(caller.name, caller.tenant, number, peer, via=via, runs_as=acting, actor=actor)
+        via = call.outer_method
         request_id = call.request_id() if code or via else call.known_request_id() or ""
-        self._log.call(who, call.method, code, seconds, target, request_id, call.number)
+        self._add(
+            CallLine(
+                _now(UTC), "call", caller.name, caller.tenant, number, peer, clean(call.method),
+                OUTCOMES.get(code, APPLICATION_ERROR), code, int(seconds * 1e6 + 0.5) / 1000,
+                via, caller.acting, caller.actor, target, request_id, call.number,
+            )
+        )  # fmt: skip
 
 
 def _from(call: Call) -> tuple[int, str]:
@@ -100,6 +99,13 @@ def target_of(call: Call) -> str:
 
 def _named(params: bytes, wanted: Sequence[str], order: Sequence[str]) -> str:
     """The values of some params, as words; ``order`` is what counts where the params are an array."""
+    if len(wanted) == 1:  # as nearly always, and then a text, mostly
+        try:
+            text: str = _text_decoder(wanted[0]).decode(params).text
+        except UNREADABLE:
+            pass
+        else:
+            return text if len(text) <= MAX_TEXT_CHARS else clean(text)
     try:
         if params.lstrip()[:1] == b"[":
             members = dict(zip(order, _items.decode(params), strict=False))
@@ -108,7 +114,13 @@ def _named(params: bytes, wanted: Sequence[str], order: Sequence[str]) -> str:
         values = [msgspec.json.decode(members[name]) for name in wanted if name in members]
     except UNREADABLE:  # the caller got this error as the reply
         return ""
-    return " ".join(filter(None, map(_word, values)))
+    return clean(" ".join(filter(None, map(_word, values))))
+
+
+@functools.lru_cache(maxsize=1024)
+def _text_decoder(name: str) -> msgspec.json.Decoder[Any]:
+    """Reads one member that is a text, of an object with others; what it reads has it as ``text``."""
+    return msgspec.json.Decoder(msgspec.defstruct("Params", [("text", str)], rename={"text": name}))
 
 
 def _word(value: Any) -> str:

@@ -14,6 +14,7 @@ import msgspec
 
 from trunkline.background import keep_up
 from trunkline.control.tenant_store import TenantStore
+from trunkline.hub.connection import ClientCall
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.tenant_messages import UsedOnDay
@@ -45,7 +46,7 @@ class TenantUsage:
         self.is_on = False
         self._day = _day_of(time.time())
         self._today: dict[str, UsedOnDay] = {}
-        self._changed: set[str] = set()
+        self._written: dict[str, UsedOnDay] = {}
         self._trouble = ""
         self._writing: asyncio.Task[None] | None = None
 
@@ -55,7 +56,8 @@ class TenantUsage:
         Raises:
             RpcError: it cannot be read.
         """
-        self._today = dict(self._store.used_on(self._day))
+        self._written = dict(self._store.used_on(self._day))
+        self._today = {tenant: msgspec.structs.replace(used) for tenant, used in self._written.items()}
 
     def start(self) -> None:
         """Write counts from now on."""
@@ -69,19 +71,26 @@ class TenantUsage:
 
     def count(self, call: Call, code: int) -> None:
         """Count a call that has ended; ``code`` is 0 for success. Called only where :attr:`is_on`."""
-        tenant = call.tenant
+        if type(call) is ClientCall and call.behalf is None:  # as nearly all are
+            tenant, is_outermost = call.connection.principal.tenant, True
+        else:
+            tenant, is_outermost = call.tenant, not call.outer_method
         used = self._today.get(tenant)
         if used is None:
-            if len(self._today) >= MAX_TENANTS:
-                tenant = ""
-            used = self._today.setdefault(tenant, UsedOnDay(day=self._day))
-        self._changed.add(tenant)
-        used.executor_seconds += call.ran
-        if not call.outer_method:
+            used = self._begin(tenant)
+        if call.ran:
+            used.executor_seconds += call.ran
+        if is_outermost:
             used.calls += 1
-            used.failed += code != 0
             used.bytes_in += len(call.params)
             used.bytes_out += call.bytes_out
+            if code:
+                used.failed += 1
+
+    def _begin(self, tenant: str) -> UsedOnDay:
+        if len(self._today) >= MAX_TENANTS:
+            tenant = ""
+        return self._today.setdefault(tenant, UsedOnDay(day=self._day))
 
     async def of(self, tenant: str, first: str, last: str) -> list[UsedOnDay]:
         """What a tenant used on each day from ``first`` to ``last``, as far as it used anything.
@@ -96,7 +105,7 @@ class TenantUsage:
     def forget(self, tenant: str) -> None:
         """Forget what a tenant used today, in memory; its record's removal forgets it on disk."""
         self._today.pop(tenant, None)
-        self._changed.discard(tenant)
+        self._written.pop(tenant, None)
 
     async def _keep_written(self) -> None:
         while True:
@@ -105,24 +114,29 @@ class TenantUsage:
 
     async def _write(self) -> None:
         async with self._one:
-            if self._changed:
-                changed, self._changed = self._changed, set()
-                counts = [(tenant, msgspec.structs.replace(self._today[tenant])) for tenant in changed]  # they go on
+            if counts := self._changed():
                 try:
-                    await asyncio.to_thread(self._store.put_usage, counts)
+                    await asyncio.to_thread(self._store.put_usage, list(counts.items()))
+                    self._written |= counts
                     self._trouble = ""
                 except RpcError as error:
-                    self._changed |= changed
                     if self._trouble != error.message:
                         self._trouble = error.message
                         logger.warning("usage of tenants cannot be written yet", extra={"reason": error.message})
                     return
             await self._turn_day()
 
+    def _changed(self) -> dict[str, UsedOnDay]:
+        """Copies of the counts that are not written: they go on."""
+        written = self._written
+        return {
+            tenant: msgspec.structs.replace(used) for tenant, used in self._today.items() if used != written.get(tenant)
+        }
+
     async def _turn_day(self) -> None:
         """Begin another day; what ended until now is the former one's."""
-        if (today := _day_of(time.time())) != self._day and not self._changed:
-            self._day, self._today = today, {}
+        if (today := _day_of(time.time())) != self._day and not self._changed():
+            self._day, self._today, self._written = today, {}, {}
             if self._store.exists():
                 await asyncio.to_thread(self._store.forget_usage, _day_of(time.time() - KEPT_DAYS * DAY_SECONDS))
 

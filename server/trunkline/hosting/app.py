@@ -362,9 +362,8 @@ class HubParts:
         self.sessions.detached()
         self.registrations.changed(connection)
         self.monitor.closed(connection)
-        if self.audit is not None and self.trail is not None:
+        if self.audit is not None:
             self.audit.event("disconnected", **_who(connection))
-            self.trail.forget(connection)
 
     def _moved(self, newcomer: Connection, own: Connection) -> None:
         """A session was resumed: the connection made for its new socket is replaced by the session's own."""

@@ -13,7 +13,7 @@ from typing_extensions import override
 from trunkline.hub.act_as import require_call
 from trunkline.hub.batch_reply import BatchReply
 from trunkline.hub.connection import ClientCall, Connection, Door, NotificationCall, Services
-from trunkline.hub.limits import TokenBucket
+from trunkline.hub.limits import Rates, TokenBucket
 from trunkline.hub.outbox import Outbox
 from trunkline.hub.principal import ACT_AS, PENDING, Principal, not_granted
 from trunkline.hub.shares import Share, share_error
@@ -51,7 +51,7 @@ class ClientConnection(Connection):
     Its door calls :meth:`receive` for each message and :meth:`disconnected` once.
     """
 
-    __slots__ = ("_allowed", "_bucket", "_max_calls", "_restricted", "_route", "_shares_calls", "_tenant_bucket")
+    __slots__ = ("_allowed", "_max_calls", "_rates", "_restricted", "_route", "_shares_calls")
 
     def __init__(
         self,
@@ -72,12 +72,13 @@ class ClientConnection(Connection):
         self._allowed = _NOTHING
         services, now = self._services, time.monotonic()
         self._max_calls = services.limits.max_calls_per_connection
-        self._bucket = services.rates.bucket((principal.tenant, principal.name), principal.rate, now)
+        own = services.rates.bucket((principal.tenant, principal.name), principal.rate, now)
         quota = self.share.tenant.quotas.rate or None
-        self._tenant_bucket = services.tenant_rates.bucket(principal.tenant, quota, now)
-        has_rate = self._bucket is not None or self._tenant_bucket is not None
-        self._shares_calls = services.shares.limits_calls(self.share)
-        self._restricted = principal.methods is not None or has_rate or self._shares_calls
+        all_of_it = services.tenant_rates.bucket(principal.tenant, quota, now)
+        is_pending = principal is PENDING  # what it may ask before its authentication costs nobody anything
+        self._rates = None if is_pending or own is all_of_it is None else Rates(own, all_of_it)
+        self._shares_calls = not is_pending and services.shares.limits_calls(self.share)
+        self._restricted = principal.methods is not None or self._rates is not None or self._shares_calls
 
     @override
     def receive(self, data: bytes) -> None:
@@ -142,7 +143,7 @@ class ClientConnection(Connection):
         else:
             call = ClientCall(self, request, None)
             self.calls[call.id] = call
-            self.share.calls += 1
+            self.share.count_calls(1)
             self._route(call, error)
 
     def _request(self, request: Request, batch: BatchReply | None) -> None:
@@ -160,7 +161,9 @@ class ClientConnection(Connection):
             if call.metadata and _may_act_as(call.metadata):
                 refusal = self._acting(call, running, refusal)
             self.calls[call.id] = call
-            self.share.calls += 1
+            share = self.share
+            share.calls += 1
+            share.tenant.calls += 1
             self._route(call, refusal)
 
     def _refusal(self, method: str, running: int) -> RpcError | None:
@@ -171,27 +174,25 @@ class ClientConnection(Connection):
 
     def _not_now(self, running: int) -> RpcError | None:
         refusal: RpcError | None = None
-        if self.principal is not PENDING:
-            if self._bucket is not None or self._tenant_bucket is not None:
-                refusal = self._too_often()
-            if refusal is None and self._shares_calls:
-                refusal = self._services.shares.refusal_of_call(self.share)
-        if refusal is None and running >= self._max_calls:
-            refusal = limit_error(
-                "max_calls_per_connection", f"{running} calls of this connection are in flight; wait for replies"
-            )
-        if refusal is not None:
-            self._services.shares.refused.count(refusal)
+        if (rates := self._rates) is not None and (wait := rates.take(time.monotonic())):
+            refusal = self._too_often(rates, wait)
+        elif self._shares_calls:
+            refusal = self._services.shares.refusal_of_call(self.share)
+        if refusal is None:
+            if running < self._max_calls:
+                return None
+            words = f"{running} calls of this connection are in flight; wait for replies"
+            refusal = limit_error("max_calls_per_connection", words)
+        self._services.shares.refused.count(refusal)
         return refusal
 
-    def _too_often(self) -> RpcError | None:
-        now, share = time.monotonic(), self.share
-        if self._bucket is not None and (wait := self._bucket.take(now)):
-            return _rate_error("rate_limit", share, self._bucket, wait)
-        if self._tenant_bucket is not None and (wait := self._tenant_bucket.take(now)):
-            setting = "quotas.rate" if share.tenant.quotas.rate else "rate_limit_per_tenant"
-            return _rate_error(setting, share.tenant, self._tenant_bucket, wait)
-        return None
+    def _too_often(self, rates: Rates, wait: float) -> RpcError:
+        share = self.share
+        assert rates.empty is not None
+        if rates.own_is_empty:
+            return _rate_error("rate_limit", share, rates.empty, wait)
+        setting = "quotas.rate" if share.tenant.quotas.rate else "rate_limit_per_tenant"
+        return _rate_error(setting, share.tenant, rates.empty, wait)
 
     def _acting(self, call: ClientCall | NotificationCall, running: int, refusal: RpcError | None) -> RpcError | None:
         """Make a call that of the principal that ``act_as`` names, if any. Returns why the call is refused, or None.
@@ -300,7 +301,7 @@ class ClientConnection(Connection):
             return  # the call was answered already, or never made
         if silent:  # MCP: a cancelled request gets no reply
             del self.calls[target]
-            self.share.calls -= 1
+            self.share.count_calls(-1)
             self.streams.pop(call, None)
             call.abandon()
             if call.batch is not None:

@@ -203,8 +203,8 @@ class Connection(ABC):
         """Set the principal of the peer's calls from now on."""
         self.principal = principal
         share, running = self._services.shares.of(principal), len(self.calls) + self.notifications
-        self.share.calls -= running
-        share.calls += running
+        self.share.count_calls(-running)
+        share.count_calls(running)
         self.share = share
 
     def require_registration(self) -> None:
@@ -254,7 +254,7 @@ class Connection(ABC):
         if self._services.callees is not None:
             self._services.callees.gone(self)
         calls = list(self.calls.values())
-        self.share.calls -= len(calls)
+        self.share.count_calls(-len(calls))
         self.calls.clear()
         self.streams.clear()
         for call in calls:
@@ -319,7 +319,9 @@ class ClientCall(Call):
     def deliver_result(self, result: bytes) -> None:
         connection = self.connection
         del connection.calls[self.id]
-        connection.share.calls -= 1
+        share = connection.share
+        share.calls -= 1
+        share.tenant.calls -= 1
         request_id = jsonrpc.encode_id(self.id)
         if len(result) > MAX_SENT_BYTES:
             connection.streams.pop(self, None)
@@ -336,7 +338,9 @@ class ClientCall(Call):
     def deliver_error(self, error: RpcError) -> None:
         connection = self.connection
         del connection.calls[self.id]
-        connection.share.calls -= 1
+        share = connection.share
+        share.calls -= 1
+        share.tenant.calls -= 1
         connection.streams.pop(self, None)
         self._reply(jsonrpc.encode_error(jsonrpc.encode_id(self.id), jsonrpc.encode_error_object(error)))
 
@@ -420,17 +424,17 @@ class NotificationCall(Call):
         self.connection = connection
         self.behalf: Principal | None = None
         connection.notifications += 1
-        connection.share.calls += 1
+        connection.share.count_calls(1)
 
     @override
     def deliver_result(self, result: bytes) -> None:
         self.connection.notifications -= 1
-        self.connection.share.calls -= 1
+        self.connection.share.count_calls(-1)
 
     @override
     def deliver_error(self, error: RpcError) -> None:
         self.connection.notifications -= 1
-        self.connection.share.calls -= 1
+        self.connection.share.count_calls(-1)
         said = {"request_id": self.request_id()}
         logger.info("notification %s failed: %s", self.method, error, extra=said)
 

@@ -63,6 +63,48 @@ class TokenBucket:
         return too_early if too_early > _ROUNDING else 0.0
 
 
+class Rates:
+    """The token buckets that each call of a connection takes from: that of its principal, and that of its tenant.
+
+    Args:
+        own: of the principal; None where its rate is not limited.
+        whole: of its tenant, likewise.
+
+    Attributes:
+        empty: the bucket that had no token when :meth:`take` last returned a wait.
+    """
+
+    __slots__ = ("_own", "_whole", "empty")
+
+    def __init__(self, own: TokenBucket | None, whole: TokenBucket | None) -> None:
+        self._own = own
+        self._whole = whole
+        self.empty = own or whole
+
+    @property
+    def own_is_empty(self) -> bool:
+        """Whether it was the principal's bucket that had no token."""
+        return self.empty is self._own
+
+    def take(self, now: float) -> float:
+        """Take a token of each and return 0.0; where one has none, take none and return the seconds until its next."""
+        own, whole = self._own, self._whole
+        if own is None or whole is None:
+            return 0.0 if self.empty is None else self.empty.take(now)
+        # Each call passes here: two calls of TokenBucket.take, written out.
+        own_at, whole_at = own._full_at, whole._full_at
+        own_at = (now if own_at < now else own_at) + own._interval
+        whole_at = (now if whole_at < now else whole_at) + whole._interval
+        if (too_early := own_at - now - own._span) > _ROUNDING:
+            self.empty = own
+        elif (too_early := whole_at - now - whole._span) > _ROUNDING:
+            self.empty = whole
+        else:
+            own._full_at, whole._full_at = own_at, whole_at
+            return 0.0
+        return too_early
+
+
 class RateLimiter:
     """One token bucket per principal and rate, shared by its connections; the least recently used ones are forgotten.
     Tenants have another limiter.

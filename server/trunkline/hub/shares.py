@@ -10,8 +10,6 @@ from functools import lru_cache
 from typing import Final, Literal
 from weakref import WeakValueDictionary
 
-from typing_extensions import override
-
 from trunkline.hub.principal import PENDING, Principal
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.principals import DEFAULT_TENANT
@@ -47,7 +45,7 @@ class Share:
         name: its name, or address.
         connections: its open connections, requests over HTTP included.
         sockets: of an address, those that are no WebSocket: idle ones too, which are no connections of the hub yet.
-        calls: its calls in flight, notifications included. Of a tenant they are only counted where they are limited.
+        calls: its calls in flight, notifications included.
     """
 
     __slots__ = ("__weakref__", "calls", "connections", "name", "of", "sockets")
@@ -80,25 +78,10 @@ class PrincipalShare(Share):
         self.registrations = 0
         super().__init__("principal", name)
 
-
-class _CountedInTenant(PrincipalShare):
-    """The share of a principal whose calls count in its tenant's, too: the price of that is paid only if it is used."""
-
-    __slots__ = ("_own",)
-
-    def __init__(self, name: str, tenant: TenantShare) -> None:
-        self._own = 0
-        super().__init__(name, tenant)
-
-    @property
-    @override
-    def calls(self) -> int:
-        return self._own
-
-    @calls.setter
-    def calls(self, number: int) -> None:
-        self.tenant.calls += number - self._own
-        self._own = number
+    def count_calls(self, change: int) -> None:
+        """Count calls of the principal, which are its tenant's, too. Where each call passes, that is written out."""
+        self.calls += change
+        self.tenant.calls += change
 
 
 @dataclass(slots=True)
@@ -145,10 +128,7 @@ class Shares:
             if tenant is None:
                 quotas = self.quotas_of(principal.tenant)
                 tenant = self._tenants[principal.tenant] = TenantShare(principal.tenant, quotas)
-            # The quotas of a tenant may change while its calls run.
-            is_counted = self.limits.max_calls_per_tenant or principal.tenant != DEFAULT_TENANT
-            kind = _CountedInTenant if is_counted else PrincipalShare
-            share = self._principals[key] = kind(principal.name, tenant)
+            share = self._principals[key] = PrincipalShare(principal.name, tenant)
         return share
 
     def of_address(self, peer: str) -> Share | None:

@@ -2,7 +2,7 @@
 
 .. code-block:: json
 
-    {"time":"2026-03-01T09:30:00.123Z","event":"call","principal":"dashboard","tenant":"default","connection":17,
+    {"time":"2026-03-01T09:30:00.123456Z","event":"call","principal":"dashboard","tenant":"default","connection":17,
      "peer":"10.0.0.5:50312","method":"vectors.search","outcome":"ok","code":0,"duration_ms":12.345,
      "target":"notes","request_id":"5f3c1b7e0d7a-1a2b"}
 
@@ -10,9 +10,9 @@
 ``refused``, ``disconnected``, ``auth``), those of administration (``config``, ``reload``), and ``lost``, whose
 ``count`` lines could not be written.
 
-The event loop only formats a line and puts it into a bounded buffer; a thread of its own writes, so that a slow or full
-disk never holds up a call. What does not fit, or cannot be written, is counted and reported: in the hub's
-log at once, and in the file as soon as that can be written again.
+The event loop only puts what a line says into a bounded buffer; a thread of its own encodes and writes, so that a slow
+or full disk never holds up a call. What does not fit, or cannot be written, is counted and reported: in the hub's log
+at once, and in the file as soon as that can be written again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import logging
 import threading
 import time
 from collections import deque
-from functools import lru_cache
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,11 +46,53 @@ _CLOSE_STEPS: Final = 20
 MAX_TEXT_CHARS: Final = 256
 """Of a method, name or reason; peers choose methods."""
 
-_CALL: Final = b'{"time":"%b.%03dZ","event":"call",%b,"method":%b,"outcome":%b,"duration_ms":%.3f%b}\n'
-_OK: Final = b'"ok","code":0'
-_OUTCOMES: Final = {code: b'"%b","code":%d' % (row.name.encode(), code) for code, row in ERROR_TABLE.items()}
+PLAIN_BYTES: Final = 1024
+"""Of a line in which no text can be so long that it matters."""
 
+OUTCOMES: Final = {0: "ok", **{code: row.name for code, row in ERROR_TABLE.items()}}
+"""Code -> the ``outcome`` of a line; codes of an application's own are not in it."""
+APPLICATION_ERROR: Final = "APPLICATION_ERROR"
+
+_encoder: Final = msgspec.json.Encoder()
 logger = logging.getLogger("trunkline.audit")
+
+
+class CallLine(msgspec.Struct, omit_defaults=True, gc=False):
+    """The line of a call that has ended.
+
+    Attributes:
+        time: when the outcome was known.
+        event: ``call``.
+        connection: its number.
+        peer: ``host:port``.
+        method: as the peer named it, served or not.
+        outcome: of :data:`OUTCOMES`.
+        code: 0 for success, else the error's code.
+        duration_ms: from receipt to outcome.
+        via: the method that made the call for this principal; empty where it called itself.
+        runs_as: the method with whose rights the call was made; empty where they were the principal's.
+        actor: the principal that made the call as this one; empty where this one did.
+        target: what the call is about: a topic, a collection, a job, an executor.
+        request_id: under which logs and errors name the call; empty where nothing does.
+        call: the number by which ``system.cancel`` names the call; 0 where nobody has listed it.
+    """
+
+    time: datetime
+    event: str
+    principal: str
+    tenant: str
+    connection: int
+    peer: str
+    method: str
+    outcome: str
+    code: int
+    duration_ms: float
+    via: str = ""
+    runs_as: str = ""
+    actor: str = ""
+    target: str = ""
+    request_id: str = ""
+    call: int = 0
 
 
 class AuditLog:
@@ -71,13 +114,12 @@ class AuditLog:
             self._file = AuditFile(path, rotation or Rotation())
         except OSError as error:
             raise ValueError(f"TRUNKLINE_AUDIT_FILE: {path}: cannot be opened: {error.strerror}") from error
-        self._lines: deque[bytes] = deque()
+        self._lines: deque[CallLine | dict[str, Any]] = deque()
         # One thread adds and one writes. Each counter is changed by one of them alone, so that they need no lock.
         self._refused = 0
         self._unwritten = 0
         self._reported = 0
         self._awake = False
-        self._second, self._prefix = 0, b""
         self._reopen_wanted = False
         self._closing = False
         self._pending = threading.Event()
@@ -92,37 +134,6 @@ class AuditLog:
         """The number of lines that could not be written since the start."""
         return self._refused + self._unwritten
 
-    def call(
-        self,
-        who: bytes,
-        method: str,
-        code: int,
-        seconds: float,
-        target: str = "",
-        request_id: str = "",
-        number: int = 0,
-    ) -> None:
-        """Write the line of a call that has ended. Never blocks and never raises for what a peer can choose.
-
-        Args:
-            who: made by :func:`who_called`.
-            method: as the peer named it, served or not.
-            code: 0 for success, else the error's code.
-            seconds: from receipt to outcome.
-            target: what the call is about: a topic, a collection, a job, an executor.
-            request_id: under which logs and errors name the call; empty where nothing does.
-            number: by which ``system.cancel`` names the call; 0 where nobody has listed it.
-        """
-        now = time.time()
-        second = int(now)
-        if second != self._second:
-            self._second, self._prefix = second, _time_prefix(second)
-        if len(method) > MAX_TEXT_CHARS:
-            method = _clean(method)  # what the cache keeps has to be small
-        more = _members(target, request_id, number) if target or request_id or number else b""
-        outcome = (_OUTCOMES.get(code) or _application_error(code)) if code else _OK
-        self._add(_CALL % (self._prefix, (now - second) * 1000, who, _quoted(method), outcome, seconds * 1000, more))
-
     def event(self, kind: str, **fields: str | int | float | None) -> None:
         """Write the line of another event, for example ``event("refused", peer=..., code=6001, reason=...)``.
 
@@ -130,7 +141,7 @@ class AuditLog:
             kind: the line's ``event``.
             fields: further members. No payload and no token: the caller's duty.
         """
-        self._add(_event_line(kind, fields))
+        self.add(_event(kind, fields))
 
     def reopen(self) -> None:
         """Reopen the file under the same path: for SIGHUP, after a rotation. Returns at once."""
@@ -139,7 +150,7 @@ class AuditLog:
 
     def close(self) -> None:
         """Write what waits and close the file; gives up on a disk that does not answer for 2 s."""
-        self._closing = True
+        self._closing, self._limit = True, 0
         self._wake()
         for _ in range(_CLOSE_STEPS):  # a process that stands still for two seconds has not waited for the disk
             self._writer.join(CLOSE_SECONDS / _CLOSE_STEPS)
@@ -147,13 +158,16 @@ class AuditLog:
                 return
         logger.error("audit log: the disk does not answer; lines are lost", extra={"path": str(self._path)})
 
-    def _add(self, line: bytes) -> None:
+    def add(self, line: CallLine | dict[str, Any]) -> None:
+        """Have a line written. Never blocks, and never raises for what a peer can choose.
+
+        Args:
+            line: what only it holds of what peers choose is cut (:func:`clean`), so that what waits is bounded.
+        """
         lines = self._lines
         waiting = len(lines)
-        if waiting >= self._limit or self._closing:
-            self._refused += 1
-            if not self._closing:
-                self._complain("audit log: the disk is too slow; lines are lost", None)
+        if waiting >= self._limit:
+            self._refuse()
             return
         lines.append(line)
         if not self._awake:
@@ -161,6 +175,11 @@ class AuditLog:
             self._pending.set()
         elif waiting == FLUSH_LINES:
             self._hurry.set()
+
+    def _refuse(self) -> None:
+        self._refused += 1
+        if not self._closing:
+            self._complain("audit log: the disk is too slow; lines are lost", None)
 
     def _wake(self) -> None:
         self._pending.set()
@@ -186,9 +205,9 @@ class AuditLog:
             self._reopen_wanted = False
             self._reopen()
         lost = self.lost
-        report = [_event_line("lost", {"count": lost - self._reported})] if lost > self._reported else []
+        report = [_event("lost", {"count": lost - self._reported})] if lost > self._reported else []
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
-        written = self._write(report + lines) if report or lines else 0
+        written = self._write(_encoded([*report, *lines])) if report or lines else 0
         if written >= len(report):
             self._reported = lost
         self._unwritten += len(lines) - max(0, written - len(report))
@@ -220,56 +239,32 @@ class AuditLog:
             logger.error(what, extra={"path": str(self._path), "lost": self.lost, "reason": reason})
 
 
-def who_called(
-    name: str, tenant: str, connection: int, peer: str, *, via: str = "", runs_as: str = "", actor: str = ""
-) -> bytes:
-    """The members of a call's line that say who called, as JSON without braces.
-
-    Args:
-        name: of the principal.
-        tenant: whose principal that is.
-        connection: number of the connection.
-        peer: ``host:port``.
-        via: the method that made the call for this principal; empty where it called itself.
-        runs_as: the method with whose rights the call was made; empty where they were the principal's.
-        actor: the principal that made the call as this one; empty where this one did.
-    """
-    said: dict[str, str | int] = {"principal": name, "tenant": tenant, "connection": connection, "peer": peer}
-    said |= {key: text for key, text in (("via", via), ("runs_as", runs_as), ("actor", actor)) if text}
-    return _encode(said)[1:-1]
+def _encoded(lines: Sequence[CallLine | dict[str, Any]]) -> list[bytes]:
+    """Lines as JSON, without line ends: of a batch in which all is as it mostly is, none is looked at."""
+    try:
+        encoded = list(map(_encoder.encode, lines))
+    except UnicodeEncodeError:  # a lone surrogate, which UTF-8 does not have
+        encoded = []
+    if encoded and max(map(len, encoded)) <= PLAIN_BYTES:
+        return encoded
+    return [_encoder.encode(_cleaned(line)) for line in lines]
 
 
-def _members(target: str, request_id: str, number: int) -> bytes:
-    said = {"target": target, "request_id": request_id, "call": number}
-    return b"," + _encode({name: value for name, value in said.items() if value})[1:-1]
+def _cleaned(line: CallLine | dict[str, Any]) -> CallLine | dict[str, Any]:
+    if isinstance(line, dict):
+        return line  # was cleaned when it was made
+    members = msgspec.structs.asdict(line)
+    texts: dict[str, Any] = {name: clean(value) for name, value in members.items() if isinstance(value, str)}
+    return msgspec.structs.replace(line, **texts)
 
 
-def _encode(members: dict[str, Any]) -> bytes:
-    said = {name: _clean(value) if isinstance(value, str) else value for name, value in members.items()}
-    return msgspec.json.encode(said)
+def _event(kind: str, fields: dict[str, str | int | float | None]) -> dict[str, Any]:
+    said = {name: clean(value) if isinstance(value, str) else value for name, value in fields.items()}
+    return {"time": datetime.fromtimestamp(time.time(), UTC), "event": kind, **said}
 
 
-def _time_prefix(second: int) -> bytes:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
-
-
-def _event_line(kind: str, fields: dict[str, str | int | float | None]) -> bytes:
-    now = time.time()
-    stamp = f"{_time_prefix(int(now)).decode()}.{int(now % 1 * 1000):03d}Z"
-    return _encode({"time": stamp, "event": kind, **fields}) + b"\n"
-
-
-@lru_cache(maxsize=4096)
-def _quoted(method: str) -> bytes:
-    return msgspec.json.encode(_clean(method))
-
-
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """A text fit for a line: not too long, and without lone surrogates, which UTF-8 does not have."""
     if len(text) > MAX_TEXT_CHARS:
         text = text[: MAX_TEXT_CHARS - 1] + "…"
     return text.encode("utf-8", "replace").decode()
-
-
-def _application_error(code: int) -> bytes:
-    return b'"APPLICATION_ERROR","code":%d' % code

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import stat
 import time
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from typing import Final
 
 from trunkline import defaults
 
-_STAMP: Final = slice(len('{"time":"'), len('{"time":"2026-03-01T09:30:00.123Z'))
+_STAMP: Final = re.compile(rb'\{"time":"([^"]{1,40})"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class AuditFile:
         return self._descriptor
 
     def write(self, lines: Sequence[bytes]) -> tuple[int, OSError | None]:
-        """Append lines, each with its line end.
+        """Append lines, to each of which its line end is added.
 
         Returns:
             How many of them are in a file as a whole, and what went wrong: with all of them written, that a new file
@@ -103,7 +104,8 @@ class AuditFile:
         if self._is_regular and found.st_size:
             # Perhaps it is write-only for us, or not begun by a hub.
             with contextlib.suppress(OSError, ValueError), self._path.open("rb") as file:
-                self._began = datetime.fromisoformat(file.read(_STAMP.stop)[_STAMP].decode()).timestamp()
+                if (stamp := _STAMP.match(file.read(64))) is not None:
+                    self._began = datetime.fromisoformat(stamp[1].decode()).timestamp()
 
     def _is_current(self) -> bool:
         """Whether the name still is that of the open file."""
@@ -138,15 +140,17 @@ class AuditFile:
         limit, age, size = self._rotation.max_bytes, self._rotation.max_seconds, self._size()
         if not self._is_regular or not size:
             return False
-        return (limit is not None and size + length > limit) or (age is not None and time.time() - self._began >= age)
+        return (limit is not None and size + length + 1 > limit) or (
+            age is not None and time.time() - self._began >= age
+        )
 
     def _fitting(self, lines: Sequence[bytes]) -> int:
         """How many of the lines the present file has room for; at least one."""
         if self._rotation.max_bytes is None or not self._is_regular:
             return len(lines)
-        room = self._rotation.max_bytes - self._size() - len(lines[0])
+        room = self._rotation.max_bytes - self._size() - len(lines[0]) - 1
         count = 1
-        while count < len(lines) and (room := room - len(lines[count])) >= 0:
+        while count < len(lines) and (room := room - len(lines[count]) - 1) >= 0:
             count += 1
         return count
 
@@ -171,7 +175,7 @@ class AuditFile:
 
     def _append(self, lines: Sequence[bytes]) -> tuple[int, OSError | None]:
         start = b"\n" if self._is_torn() else b""  # so that what is left of a torn line spoils no other
-        data = memoryview(start + b"".join(lines))
+        data = memoryview(start + b"\n".join(lines) + b"\n")
         done, failure = 0, None
         try:
             while done < len(data):
@@ -180,7 +184,8 @@ class AuditFile:
             failure = error
         if done:
             self._torn = data[done - 1] != ord("\n")
-        return max(0, bytes(data[:done]).count(b"\n") - len(start)), failure
+        whole = len(lines) if failure is None else max(0, bytes(data[:done]).count(b"\n") - len(start))
+        return whole, failure
 
     def _is_torn(self) -> bool:
         """Whether the file ends within a line, of this process or of one that was killed."""
