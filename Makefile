@@ -51,7 +51,7 @@ ELSEWHERE := --ignore=tests/browser --ignore=tests/interop
 test: setup ## Install what the tests need and run all of them, Python and JS
 	$(BIN)/pytest $(TOGETHER) -m "not alone" $(ELSEWHERE)
 	$(BIN)/pytest -m alone $$(grep -rl --include='test_*.py' --exclude-dir={browser,interop} 'mark\.alone' tests)
-	cd clients && TEST_HUB_PROGRAM=$(CURDIR)/$(BIN)/trunkline npm test --silent
+	TEST_HUB_PROGRAM=$(CURDIR)/$(BIN)/trunkline $(BIN)/python -m tests.support.forked_programs npm --prefix clients test --silent
 
 RUNS ?= 10
 

@@ -44,7 +44,7 @@ PRELOADED: Final = (
 )
 """What a hub and its executors import, and with that all they have when they are ready."""
 
-_MAXIMUM: Final = 1 << 17
+MAXIMUM: Final = 1 << 17
 """Bytes of a request: an environment and a command line."""
 
 
@@ -82,7 +82,7 @@ class ForkedProcess:
         out, err, status = os.pipe(), os.pipe(), os.pipe()
         source, theirs = self._source(stdin)
         request = {"program": list(program), "cwd": cwd, "env": dict(env), "is_hub": is_hub}
-        _server().start(json.dumps(request).encode(), [theirs, out[1], err[1], status[1]])
+        running_server().start(json.dumps(request).encode(), [theirs, out[1], err[1], status[1]])
         for fd in {theirs, out[1], err[1], status[1]} - {stdin}:
             os.close(fd)
         self._fds = source, out[0], err[0]
@@ -223,12 +223,12 @@ async def _reader(fd: int, limit: int) -> asyncio.StreamReader:
     return reader
 
 
-class _Server:
+class ForkServer:
     """The process that forks, seen from the tests' side: one for each of their processes."""
 
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MAXIMUM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAXIMUM)
         with theirs:
             program = "from tests.support.fork_server import main; main()"
             self._process = subprocess.Popen(
@@ -239,16 +239,19 @@ class _Server:
         atexit.register(self.close)
 
     def start(self, request: bytes, fds: list[int]) -> None:
+        """Start a process; the files are its standard ones, and where its number and its exit status are written."""
         socket.send_fds(self._socket, [request], fds)
 
     def close(self) -> None:
+        """End it; what it forked goes on."""
         self._socket.close()
         self._process.wait()
 
 
 @functools.cache
-def _server() -> _Server:
-    return _Server()
+def running_server() -> ForkServer:
+    """The fork server of this process, which is started where there is none yet."""
+    return ForkServer()
 
 
 def serve(requests: socket.socket) -> dict[str, object] | None:
@@ -269,7 +272,7 @@ def serve(requests: socket.socket) -> dict[str, object] | None:
                 _reap(children)
             if requests not in ready:
                 continue
-            request, fds, _, _ = socket.recv_fds(requests, _MAXIMUM, 4)
+            request, fds, _, _ = socket.recv_fds(requests, MAXIMUM, 4)
             if not request:
                 return None
             *files, status = fds

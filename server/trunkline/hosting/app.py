@@ -48,7 +48,7 @@ from trunkline.executors.specs import GroupSpec
 from trunkline.hosting.admission import credentials, tls
 from trunkline.hosting.audited import refused
 from trunkline.hosting.executor_settings import group_specs
-from trunkline.hosting.limits import connection_limits, share_limits
+from trunkline.hosting.limit_settings import connection_limits, share_limits
 from trunkline.hosting.runtime import ConfigurationError
 from trunkline.hosting.tenant_holdings import Holdings
 from trunkline.hub.authentication import Authentication

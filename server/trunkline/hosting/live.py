@@ -10,7 +10,7 @@ from trunkline.control.requests import request_log
 from trunkline.edge.acceptor import raise_descriptor_limit
 from trunkline.executors.quarantine import QuarantineLimits
 from trunkline.hosting.app import HubParts
-from trunkline.hosting.limits import share_limits
+from trunkline.hosting.limit_settings import share_limits
 from trunkline.hub.breaker import BreakerLimits
 from trunkline.jobs.limits import JobLimits
 
