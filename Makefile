@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMPS := .stamps
 PIP := $(BIN)/pip --disable-pip-version-check -q
 
-.PHONY: help setup run test test-unit test-unit-313 coverage coverage-unit test-pauses test-browser test-interop check bench check-instructions fuzz simulate soak autobahn format deps-debian clean
+.PHONY: help setup run test test-repeat test-unit test-unit-313 coverage coverage-unit test-pauses test-browser test-interop check bench check-instructions fuzz simulate soak autobahn format deps-debian clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -51,7 +51,12 @@ ELSEWHERE := --ignore=tests/browser --ignore=tests/interop
 test: setup ## Install what the tests need and run all of them, Python and JS
 	$(BIN)/pytest $(TOGETHER) -m "not alone" $(ELSEWHERE)
 	$(BIN)/pytest -m alone $$(grep -rl --include='test_*.py' --exclude-dir={browser,interop} 'mark\.alone' tests)
-	cd clients && TEST_HUB_PROGRAM=$(CURDIR)/$(BIN)/trunkline npm test --silent
+	TEST_HUB_PROGRAM=$(CURDIR)/$(BIN)/trunkline $(BIN)/python -m tests.support.forked_programs npm --prefix clients test --silent
+
+RUNS ?= 10
+
+test-repeat: setup ## Run `make test` RUNS (10) times in a row; print the times, and who failed in which run: logs in build/test-repeat
+	@$(BIN)/python -m scripts.repeat_tests --runs $(RUNS)
 
 UNIT := --unit -n auto --dist worksteal -rfE
 

@@ -8,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support.fork_server import Forked, fits
-from tests.support.timing import PATIENCE
+from tests.support.hub import MODULES, is_alive, ready_hub
+from tests.support.peer import peer
+from tests.support.timing import PATIENCE, eventually
 
 pytestmark = pytest.mark.skipif(not fits(os.environ), reason="processes are not forked here")
 
@@ -61,3 +64,27 @@ def test_what_an_interpreter_reads_of_its_environment_wants_one_of_its_own() -> 
     assert fits(here | {"PYTHONUNBUFFERED": "1", "TRUNKLINE_TOKEN": "a"}) == (sys.platform == "linux")
     assert not fits(here | {"LC_ALL": "C"})
     assert not fits(here | {"PYTHONPATH": "elsewhere"})
+
+
+async def test_a_forked_executor_begins_as_one_that_was_started(tmp_path: Path) -> None:
+    found = []
+    for own_interpreters in (True, False):
+        with ready_hub("surroundings", cwd=MODULES, own_interpreters=own_interpreters) as hub:
+            async with peer(hub.url) as connection:
+                seen = await connection.result("surroundings.interpreter")
+                seen["environment"] = await connection.result("surroundings.environment")
+                command = (await connection.result("surroundings.process"))["cmdline"]
+            assert {seen.pop("pid")} == hub.executor_pids()
+            assert seen.pop("parent") == hub.process.pid
+            assert ("trunkline.executors.process" in command) == own_interpreters
+            found.append(seen)
+    assert found[0] == found[1]
+
+
+def test_a_hub_that_is_killed_leaves_neither_executors_nor_what_forks_them() -> None:
+    with ready_hub() as hub:
+        family = psutil.Process(hub.process.pid).children()
+        assert len(family) == 2
+        hub.process.kill()
+        eventually(lambda: not any(is_alive(each.pid) for each in family), "all have ended")
+        hub.wait_ended(-signal.SIGKILL)

@@ -10,7 +10,8 @@ A comment before each block of code says what becomes of it:
 - ``<!-- elsewhere: TEST -->``: another test runs it; ``<!-- not run: WHY -->``.
 
 Other than in the text are: the port; the model, which is a tiny one; the data folder; and, where a block serves, packs.
-``$ID`` is the newest job.
+``$ID`` is the newest job. README starts the ``trunkline`` that is installed; the other pages have it forked, which
+spares its imports (``forked_programs.py``).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from typing import Final
 
 import pytest
 
+from tests.support.forked_programs import forked_program
 from tests.support.hub import RunningHub, clean_environment
 from tests.support.pages import REPOSITORY, Block, blocks_of, pages
 from tests.support.peer import peer
@@ -49,6 +51,7 @@ PAGES: Final = [
     if page.parent == REPOSITORY / "docs" or page.is_relative_to(REPOSITORY / "examples") or page.name == "README.md"
     if not page.is_relative_to(CLIENTS)
 ]
+FORKED: Final = "forked"
 NO_CODE: Final = ("", "json", "mermaid")
 BLOCKS: Final = {
     page: [block for block in blocks_of(page) if block.rule or block.language not in NO_CODE] for page in PAGES
@@ -78,7 +81,7 @@ def test_few_blocks_are_not_run() -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A reader's folder: the environment beside it, the client installed, the files that the pages show."""
     path = tmp_path_factory.mktemp("reader")
     (path / ".venv").symlink_to(sys.prefix)
@@ -91,7 +94,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for block in (each for blocks in BLOCKS.values() for each in blocks):
         if found := re.fullmatch(r"(?:file|methods): (.*)", block.rule):
             (path / found[1]).write_text(block.code)
-    return path
+    with forked_program() as program:
+        if program is not None:
+            (path / FORKED).symlink_to(program.parent)
+        yield path
 
 
 def public_key() -> str:
@@ -169,6 +175,8 @@ async def run(block: Block, folder: Path, hub: RunningHub) -> None:
 async def variables(block: Block, folder: Path, port: int, hub: RunningHub) -> dict[str, str]:
     """The environment that a block has."""
     path = f"{folder / '.venv' / 'bin'}:{os.environ['PATH']}"
+    if block.page.name != "README.md":
+        path = f"{folder / FORKED}:{path}"
     found = {"PATH": path, "TRUNKLINE_URL": f"ws://127.0.0.1:{port}/ws", "TRUNKLINE_DATA": str(hub.data)}
     if "trunkline serve" in block.code:
         found |= {"TRUNKLINE_PORT": str(port), "TRUNKLINE_PACKS": "none", "TRUNKLINE_DATA": str(folder / f"data{port}")}

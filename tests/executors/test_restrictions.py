@@ -26,7 +26,7 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="no_new_privs is
 @pytest.fixture(scope="module")
 def hub() -> Iterator[RunningHub]:
     """It may write core files itself, where the machine lets it."""
-    with ready_hub("surroundings", cwd=MODULES) as running:
+    with ready_hub("surroundings", cwd=MODULES, own_interpreters=True) as running:
         yield running
 
 

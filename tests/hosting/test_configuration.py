@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +11,7 @@ import pytest
 
 from trunkline import defaults
 from trunkline.config import LIVE_SETTINGS, Settings, load_settings
+from trunkline.hub.shares import ShareLimits
 from trunkline.settings.naming import SettingsError
 
 ROOT: Final = Path(__file__).parents[2]
@@ -31,7 +33,8 @@ def test_what_is_live_is_applied_and_is_on_the_page() -> None:
     applied = set(re.findall(r"\bsettings\.(\w+)", (ROOT / "server/trunkline/hosting/live.py").read_text()))
     of_jobs = set(re.findall(r"\bsettings\.(\w+)", (ROOT / "server/trunkline/jobs/limits.py").read_text()))
     of_breakers = set(re.findall(r"\bsettings\.(\w+)", (ROOT / "server/trunkline/hub/breaker.py").read_text()))
-    assert applied | (of_jobs - {"executors"}) | of_breakers == LIVE_SETTINGS
+    of_shares = {field.name for field in dataclasses.fields(ShareLimits)} - {"max_calls_per_tenant"}
+    assert applied | (of_jobs - {"executors"}) | of_breakers | of_shares == LIVE_SETTINGS
     page = (ROOT / "docs/operations.md").read_text()
     section = page.partition("## Changing settings")[2].partition("\nFor a while:")[0]
     assert set(re.findall(r"`([a-z_]+)`[,.]", section.partition("- **Logs**")[2])) == LIVE_SETTINGS

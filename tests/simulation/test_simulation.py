@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import pytest
@@ -23,11 +24,12 @@ SEEDS: Final = range(1, 101)
 PLANTED_SEEDS: Final = range(1, 501)
 """Within which every planted bug is found; one of the first few does, as a rule."""
 
-FOUND_BY: Final = {
-    "a new epoch counts before its gap has come": 68,
-    "subscriptions of a former connection stay": 89,
+FOUND_BY: Final[Mapping[str, Sequence[int]]] = {
+    "a new epoch counts before its gap has come": (113, 209, 403),
+    "subscriptions of a former connection stay": (89,),
 }
-"""Seeds to try first, which spares the search; where the product takes other steps, another seed finds them."""
+"""Seeds to try first, which spares the search; where the product takes other steps, another seed finds them. Who makes
+it do so looks here: a search of a hundred seeds takes half a minute."""
 
 
 def require_clean(outcome: Outcome) -> None:
@@ -64,8 +66,7 @@ def test_a_seed_is_a_schedule() -> None:
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_bug_is_found_and_nothing_without_it(name: str) -> None:
-    hint = FOUND_BY.get(name, PLANTED_SEEDS[0])
-    found = first_seed(PLANTED[name], [hint, *PLANTED_SEEDS])
+    found = first_seed(PLANTED[name], [*FOUND_BY.get(name, ()), *PLANTED_SEEDS])
     assert found is not None
     require_clean(simulate(found.seed))
 

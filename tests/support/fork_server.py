@@ -5,7 +5,7 @@ that is forked has no thread, no loop and no file open beside its outputs; a chi
 environment, standard files and command line as a new interpreter would, and runs the same module as ``__main__``. What
 interpreters read from their environment when they start is not read again: ``fits`` says where that matters.
 
-Run as a program, ``fork_server.py FD``, this is that process; it ends with the one that started it.
+:func:`main` is that process; it ends with the one that started it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import ctypes
 import functools
 import gc
 import importlib
-import io
 import json
 import os
 import runpy
@@ -32,17 +31,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final, Self
 
+from tests.support import forked_executors
+
 PRELOADED: Final = (
     "trunkline.cli.demo",
     "trunkline.cli.main",
+    "trunkline.executors.process",
     "trunkline.hosting.code_watch",
     "trunkline.hosting.lifecycle",
     "trunkline.hosting.server",
     "trunkline.observe.logs",
 )
-"""What a hub imports, and with that all it has when it is ready."""
+"""What a hub and its executors import, and with that all they have when they are ready."""
 
-_MAXIMUM: Final = 1 << 17
+MAXIMUM: Final = 1 << 17
 """Bytes of a request: an environment and a command line."""
 
 
@@ -55,18 +57,32 @@ def fits(env: Mapping[str, str]) -> bool:
 
 
 class ForkedProcess:
-    """A process that the fork server started, with what tests use of :class:`subprocess.Popen`."""
+    """A process that the fork server started, with what tests use of :class:`subprocess.Popen`.
+
+    Args:
+        program: the interpreter's arguments.
+        cwd: its working directory.
+        env: its environment.
+        stdin: its standard input.
+        is_hub: whether it starts executors, which are forked as well then: see ``forked_executors.py``.
+    """
 
     def __init__(
-        self, program: Sequence[str], *, cwd: str, env: Mapping[str, str], stdin: int = subprocess.DEVNULL
+        self,
+        program: Sequence[str],
+        *,
+        cwd: str,
+        env: Mapping[str, str],
+        stdin: int = subprocess.DEVNULL,
+        is_hub: bool = False,
     ) -> None:
         self.args = [sys.executable, *program]
         self._code: int | None = None
         self._waiting = threading.Lock()
         out, err, status = os.pipe(), os.pipe(), os.pipe()
         source, theirs = self._source(stdin)
-        request = {"program": list(program), "cwd": cwd, "env": dict(env)}
-        _server().start(json.dumps(request).encode(), [theirs, out[1], err[1], status[1]])
+        request = {"program": list(program), "cwd": cwd, "env": dict(env), "is_hub": is_hub}
+        running_server().start(json.dumps(request).encode(), [theirs, out[1], err[1], status[1]])
         for fd in {theirs, out[1], err[1], status[1]} - {stdin}:
             os.close(fd)
         self._fds = source, out[0], err[0]
@@ -136,9 +152,15 @@ class Forked(ForkedProcess):
     """
 
     def __init__(
-        self, program: Sequence[str], *, cwd: str, env: Mapping[str, str], stdin: int = subprocess.DEVNULL
+        self,
+        program: Sequence[str],
+        *,
+        cwd: str,
+        env: Mapping[str, str],
+        stdin: int = subprocess.DEVNULL,
+        is_hub: bool = False,
     ) -> None:
-        super().__init__(program, cwd=cwd, env=env, stdin=stdin)
+        super().__init__(program, cwd=cwd, env=env, stdin=stdin, is_hub=is_hub)
         source, out, err = self._fds
         self.stdin: IO[str] | None = None
         if source is not None:
@@ -166,9 +188,11 @@ class ForkedOnLoop(ForkedProcess):
     stderr: asyncio.StreamReader
 
     @classmethod
-    async def start(cls, program: Sequence[str], *, cwd: str, env: Mapping[str, str], limit: int) -> Self:
+    async def start(
+        cls, program: Sequence[str], *, cwd: str, env: Mapping[str, str], limit: int, is_hub: bool = False
+    ) -> Self:
         """Start a process whose standard files are pipes; streams hold ``limit`` bytes before they wait."""
-        process = cls(program, cwd=cwd, env=env, stdin=subprocess.PIPE)
+        process = cls(program, cwd=cwd, env=env, stdin=subprocess.PIPE, is_hub=is_hub)
         loop = asyncio.get_running_loop()
         source, out, err = process._fds
         assert source is not None
@@ -199,29 +223,35 @@ async def _reader(fd: int, limit: int) -> asyncio.StreamReader:
     return reader
 
 
-class _Server:
+class ForkServer:
     """The process that forks, seen from the tests' side: one for each of their processes."""
 
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MAXIMUM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAXIMUM)
         with theirs:
+            program = "from tests.support.fork_server import main; main()"
             self._process = subprocess.Popen(
-                [sys.executable, "-P", __file__, str(theirs.fileno())], pass_fds=[theirs.fileno()]
+                [sys.executable, "-c", program, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                cwd=Path(__file__).parents[2],
             )
         atexit.register(self.close)
 
     def start(self, request: bytes, fds: list[int]) -> None:
+        """Start a process; the files are its standard ones, and where its number and its exit status are written."""
         socket.send_fds(self._socket, [request], fds)
 
     def close(self) -> None:
+        """End it; what it forked goes on."""
         self._socket.close()
         self._process.wait()
 
 
 @functools.cache
-def _server() -> _Server:
-    return _Server()
+def running_server() -> ForkServer:
+    """The fork server of this process, which is started where there is none yet."""
+    return ForkServer()
 
 
 def serve(requests: socket.socket) -> dict[str, object] | None:
@@ -242,7 +272,7 @@ def serve(requests: socket.socket) -> dict[str, object] | None:
                 _reap(children)
             if requests not in ready:
                 continue
-            request, fds, _, _ = socket.recv_fds(requests, _MAXIMUM, 4)
+            request, fds, _, _ = socket.recv_fds(requests, MAXIMUM, 4)
             if not request:
                 return None
             *files, status = fds
@@ -279,20 +309,16 @@ def _take_over(files: list[int]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: tests that are killed leave no hubs
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.stdout, sys.stderr = _unbuffered(1, "strict"), _unbuffered(2, "backslashreplace")
+    forked_executors.open_standard_files(unbuffered=True)
 
 
-def _unbuffered(fd: int, errors: str) -> io.TextIOWrapper:
-    raw = open(fd, "wb", buffering=0, closefd=False)  # noqa: SIM115
-    return io.TextIOWrapper(raw, encoding="utf-8", errors=errors, write_through=True)
-
-
-def run(program: Sequence[str], cwd: str, env: Mapping[str, str]) -> None:
+def run(program: Sequence[str], cwd: str, env: Mapping[str, str], is_hub: bool) -> None:
     """Be the interpreter of a command line: ``-m MODULE ...`` or ``-P FILE ...``."""
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
+    if is_hub:
+        forked_executors.begin(fits)
     kind, name, *arguments = program
     sys.argv = [name, *arguments]
     if kind == "-m":
@@ -309,6 +335,10 @@ def prepare() -> None:
     """
     for module in PRELOADED:
         __import__(module)
+    del sys.modules[forked_executors.MODULE]  # it will be ``__main__``
+    sys.path.remove("")  # where ``tests`` is: neither is seen by the children
+    for module in [each for each in sys.modules if each.partition(".")[0] == "tests"]:
+        del sys.modules[module]
     typer = importlib.import_module("typer.main")
     vars(typer)["get_command"] = functools.cache(typer.get_command)
     typer.get_command(importlib.import_module("trunkline.cli.main").app)
@@ -323,7 +353,3 @@ def main() -> None:
     requests = socket.socket(fileno=int(sys.argv[1]))
     if (found := serve(requests)) is not None:
         run(**found)  # type: ignore[arg-type]
-
-
-if __name__ == "__main__":
-    main()

@@ -15,10 +15,8 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
-
 from tests.support.fork_server import ForkedOnLoop, fits
-from tests.support.hub import DEBUG_METHODS, clean_environment, is_alive
+from tests.support.hub import DEBUG_METHODS, clean_environment, executors_of, is_alive
 from tests.support.peer import Peer
 from tests.support.timing import PATIENCE, START
 
@@ -93,11 +91,8 @@ class Program(FramedPeer):
         """Executors are warm."""
         assert (await self.result("debug.echo", {"value": 1}, within=START)) == 1
 
-    def executor_pids(self) -> list[int]:
-        try:
-            return [child.pid for child in psutil.Process(self.process.pid).children() if is_alive(child.pid)]
-        except psutil.NoSuchProcess:
-            return []
+    def executor_pids(self) -> set[int]:
+        return executors_of(self.process.pid)
 
     def end_input(self) -> None:
         """EOF."""
@@ -135,11 +130,13 @@ class Program(FramedPeer):
             self.process._transport.close()  # type: ignore[attr-defined]
 
 
-async def started(command: Sequence[str], cwd: str, env: Mapping[str, str] | None) -> ForkedOnLoop | Process:
+async def started(
+    command: Sequence[str], cwd: str, env: Mapping[str, str] | None, *, is_hub: bool
+) -> ForkedOnLoop | Process:
     """A command of this interpreter as a process with pipes."""
     environment = clean_environment(env)
     if fits(environment):
-        return await ForkedOnLoop.start(command[1:], cwd=cwd, env=environment, limit=64 * 2**20)
+        return await ForkedOnLoop.start(command[1:], cwd=cwd, env=environment, limit=64 * 2**20, is_hub=is_hub)
     return await asyncio.create_subprocess_exec(
         *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment, cwd=cwd, limit=64 * 2**20
     )
@@ -149,7 +146,7 @@ async def started(command: Sequence[str], cwd: str, env: Mapping[str, str] | Non
 async def relay(url: str, *arguments: str, framing: str = "packet4") -> AsyncIterator[Program]:
     """Run ``trunkline stdio --connect`` for the length of a ``with`` block."""
     command = [*STDIO[:4], "--framing", framing, "--connect", url, *arguments]
-    process = await started(command, str(Path.cwd()), None)
+    process = await started(command, str(Path.cwd()), None, is_hub=False)
     running = Program(process, framing)
     try:
         yield running
@@ -169,7 +166,7 @@ async def program(
     named = [part for name in methods for part in ("--methods", name)]
     with tempfile.TemporaryDirectory(prefix="trunkline-test-") as folder:
         command = [*STDIO, "--data", f"{folder}/data", "--framing", framing, *named, *arguments]
-        process = await started(command, str(cwd or folder), env)
+        process = await started(command, str(cwd or folder), env, is_hub=True)
         running = Program(process, framing)
         try:
             yield running

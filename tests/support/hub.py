@@ -21,7 +21,7 @@ from typing import IO, Any, Final
 
 import psutil
 
-from tests.support import fork_server
+from tests.support import fork_server, forked_executors
 from tests.support.fork_server import Forked
 from tests.support.timing import PATIENCE, START, eventually
 
@@ -53,11 +53,11 @@ class HttpAnswer:
 
 
 def started(
-    program: Sequence[str], cwd: Path | str, env: Mapping[str, str], stdin: int
+    program: Sequence[str], cwd: Path | str, env: Mapping[str, str], stdin: int, *, own_interpreters: bool
 ) -> Forked | subprocess.Popen[str]:
     """A process that runs what an interpreter with such arguments would."""
-    if fork_server.fits(env):
-        return Forked(program, cwd=str(cwd), env=env, stdin=stdin)
+    if fork_server.fits(env) and not own_interpreters:
+        return Forked(program, cwd=str(cwd), env=env, stdin=stdin, is_hub=True)
     return subprocess.Popen(
         [sys.executable, *program],
         cwd=cwd,
@@ -80,6 +80,8 @@ class RunningHub:
         executors: how many.
         stdin: its standard input.
         constants: seconds that are no settings, by module and name: see ``patched_hub.py``.
+        own_interpreters: whether hub and executors are to be programs that were started, not forked: for tests of what
+            the kernel says about them.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class RunningHub:
         executors: int = 1,
         stdin: int = subprocess.DEVNULL,
         constants: Mapping[str, float] | None = None,
+        own_interpreters: bool = False,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="trunkline-test-")
         self.data = Path(self._folder.name) / "data"
@@ -103,7 +106,13 @@ class RunningHub:
         self.executors = executors
         self.spawned_at = time.monotonic()
         self.listening_after = self.ready_after = 0.0
-        self.process = started([*command, *arguments], cwd or self._folder.name, clean_environment(env), stdin)
+        self.process = started(
+            [*command, *arguments],
+            cwd or self._folder.name,
+            clean_environment(env),
+            stdin,
+            own_interpreters=own_interpreters,
+        )
         self.stdout: list[str] = []
         self.stderr: list[str] = []
         self._said = threading.Condition()
@@ -168,10 +177,7 @@ class RunningHub:
 
     def executor_pids(self) -> set[int]:
         """The executors alive now."""
-        try:
-            pids = {child.pid for child in psutil.Process(self.process.pid).children() if is_alive(child.pid)}
-        except psutil.NoSuchProcess:
-            pids = set()
+        pids = executors_of(self.process.pid)
         self._executor_pids |= pids
         return pids
 
@@ -244,6 +250,17 @@ def is_alive(pid: int) -> bool:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def executors_of(hub: int) -> set[int]:
+    """The executors of a hub that are alive now: its children, but for the one that may fork them."""
+    found = set[int]()
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(hub).children():
+            with suppress(psutil.NoSuchProcess):
+                if child.status() != psutil.STATUS_ZOMBIE and child.name() != forked_executors.NAME.decode():
+                    found.add(child.pid)
+    return found
 
 
 @contextmanager

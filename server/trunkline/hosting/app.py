@@ -48,6 +48,7 @@ from trunkline.executors.specs import GroupSpec
 from trunkline.hosting.admission import credentials, tls
 from trunkline.hosting.audited import refused
 from trunkline.hosting.executor_settings import group_specs
+from trunkline.hosting.limit_settings import connection_limits, share_limits
 from trunkline.hosting.runtime import ConfigurationError
 from trunkline.hosting.tenant_holdings import Holdings
 from trunkline.hub.authentication import Authentication
@@ -56,14 +57,14 @@ from trunkline.hub.byte_account import ByteAccount
 from trunkline.hub.connection import Connection, Services
 from trunkline.hub.fanout import Fanout
 from trunkline.hub.idempotency import KeyLimits
-from trunkline.hub.limits import ConnectionLimits, RateLimiter
+from trunkline.hub.limits import RateLimiter
 from trunkline.hub.outbox import Flusher
 from trunkline.hub.principal import Handshake, Principal
 from trunkline.hub.registrations import Registrations
 from trunkline.hub.resumption import Resumption, SessionLink
 from trunkline.hub.router import Router
 from trunkline.hub.sessions import SessionTable
-from trunkline.hub.shares import ShareLimits, Shares
+from trunkline.hub.shares import Shares
 from trunkline.hub.subscriptions import Subscriptions
 from trunkline.hub.topic_history import TopicHistory
 from trunkline.hub.topic_spaces import TopicSpaces
@@ -111,37 +112,42 @@ class HubParts:
         )
         self.credentials = credentials(settings)
         self.tls = tls(settings)
+        self.limits = connection_limits(settings)
         self._observe(settings)
+        self._carry_calls(settings)
+        self._watch(settings)
+        self._publish(settings)
+        self._let_in(settings)
+        self._keep(settings)
+        self._serve_own_methods()
+
+    def _carry_calls(self, settings: Settings) -> None:
         self.pool = self._pool(settings)
-        self.shares = Shares(_share_limits(settings))
+        self.shares = Shares(share_limits(settings))
         self.shared_methods = SharedNames(settings.shared_methods)
         self.registrations = Registrations(self.pool, self._queue_limits, settings.callee_grace, self.shared_methods)
         self.router = self._router(settings)
         self.router.tracer = self.tracer
+
+    def _watch(self, settings: Settings) -> None:
         self.view = self._view(settings)
         self.health = HealthWatch(self.view, probes=Probes(settings.services, settings.required_services))
         self.monitor = Monitor(self.view, self.health, lambda: self.topics, self.log_tap, self.failed)
+
+    def _publish(self, settings: Settings) -> None:
         self.broker = self._broker(settings)
         self.spaces = TopicSpaces(self.broker, SharedNames(settings.shared_topics))
-        serves = (self.router.route, self.pool.find, self.answers)
-        self.jobs = Jobs(
-            settings.data.absolute() / "jobs",
-            *serves,
-            self.spaces,
-            JobLimits.of(settings, len(self.pool.executors)),
-            lambda tenant: self.tenants.holds(tenant),  # noqa: PLW0108  # made later
-            lambda tenant: self.tenants.quotas(tenant).jobs,
-        )
         self.fanout = Fanout(asyncio.get_running_loop().call_soon, time.monotonic, lambda: self.router.in_flight > 0)
-        limits = self.limits = _connection_limits(settings)
         self.topics = Subscriptions(
             self.spaces,
             self.fanout,
-            limits,
+            self.limits,
             self.monitor.interest_changed,
             settings.unsigned_topics,
             self.router.keys.require_epoch,
         )
+
+    def _let_in(self, settings: Settings) -> None:
         self.logins = FailedLogins(
             self._principal_of,
             settings.failed_logins,
@@ -159,28 +165,33 @@ class HubParts:
             settings.auth_max_seconds,
         )
         self.sessions = self._sessions(settings)
-        self.context = self._edge_context(settings, limits)
+        self.context = self._edge_context(settings)
         self.framed = FramedDoors(self.context, __version__)
+
+    def _keep(self, settings: Settings) -> None:
+        """Make what keeps files, and what counts for tenants."""
+        data = settings.data.absolute()
+        self.jobs = Jobs(
+            data / "jobs",
+            self.router.route,
+            self.pool.find,
+            self.answers,
+            self.spaces,
+            JobLimits.of(settings, len(self.pool.executors)),
+            lambda tenant: self.tenants.holds(tenant),  # noqa: PLW0108  # made later
+            lambda tenant: self.tenants.quotas(tenant).jobs,
+        )
         self.pipelines = Pipelines(
             self.router, PipelineLimits(settings.max_pipelines, settings.max_pipelines_per_principal)
         )
         self.tenants = Tenants(
-            TenantStore(settings.data.absolute()),
-            Holdings(
-                settings.data.absolute(),
-                self.router,
-                self.context,
-                self.sessions,
-                self.jobs,
-                self.spaces,
-                self.pipelines,
-            ),
+            TenantStore(data),
+            Holdings(data, self.router, self.context, self.sessions, self.jobs, self.spaces, self.pipelines),
             required=settings.tenants_required,
             changed=self._tenant_changed,
         )
         self.usage = self.tenants.usage
         self.shares.quotas_of = self.tenants.quotas
-        self._serve_own_methods()
 
     def _observe(self, settings: Settings) -> None:
         self.stats = CallStats()
@@ -264,13 +275,13 @@ class HubParts:
         detached = ByteAccount(settings.detached_bytes, settings.detached_bytes_per_principal)
         return Resumption(table, self._moved, detached, self.view.limits, self.view.hub, self.view.idempotency_epoch)
 
-    def _edge_context(self, settings: Settings, limits: ConnectionLimits) -> EdgeContext:
+    def _edge_context(self, settings: Settings) -> EdgeContext:
         own_names = LOOPBACK_NAMES if settings.is_loopback else {settings.host}
         prepare = None if self.credentials.async_hook is None else self.logins.prepare
         return EdgeContext(
             Services(
                 self.router,
-                limits,
+                self.limits,
                 RateLimiter(settings.rate_limit, settings.rate_burst),
                 self._opened,
                 self._closed,
@@ -424,27 +435,6 @@ class HubParts:
             lambda: self.logins.count,
             lambda: None if self.tls is None else self.tls.ends,
         )
-
-
-def _connection_limits(settings: Settings) -> ConnectionLimits:
-    return ConnectionLimits(
-        max_batch=settings.max_batch,
-        max_calls_per_connection=settings.max_calls_per_connection,
-        max_subscriptions=settings.max_subscriptions,
-        max_subscriptions_per_principal=settings.max_subscriptions_per_principal,
-    )
-
-
-def _share_limits(settings: Settings) -> ShareLimits:
-    return ShareLimits(
-        max_connections_per_principal=settings.max_connections_per_principal,
-        max_connections_per_tenant=settings.max_connections_per_tenant,
-        max_connections_per_address=settings.max_connections_per_address,
-        max_calls_per_principal=settings.max_calls_per_principal,
-        max_calls_per_tenant=settings.max_calls_per_tenant,
-        max_registrations_per_principal=settings.max_registrations_per_principal,
-        max_mcp_sessions_per_principal=settings.max_mcp_sessions_per_principal,
-    )
 
 
 def _tracer(settings: Settings) -> Tracer | None:

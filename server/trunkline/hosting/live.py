@@ -10,6 +10,7 @@ from trunkline.control.requests import request_log
 from trunkline.edge.acceptor import raise_descriptor_limit
 from trunkline.executors.quarantine import QuarantineLimits
 from trunkline.hosting.app import HubParts
+from trunkline.hosting.limit_settings import share_limits
 from trunkline.hub.breaker import BreakerLimits
 from trunkline.jobs.limits import JobLimits
 
@@ -50,13 +51,7 @@ def _limit_calls(parts: HubParts, settings: Settings) -> None:
     parts.topics.totals.max_weight = settings.max_subscriptions_per_principal
     parts.context.max_connections = settings.max_connections
     raise_descriptor_limit(settings.max_connections)
-    shares = parts.shares.limits
-    shares.max_connections_per_principal = settings.max_connections_per_principal
-    shares.max_connections_per_tenant = settings.max_connections_per_tenant
-    shares.max_connections_per_address = settings.max_connections_per_address
-    shares.max_calls_per_principal = settings.max_calls_per_principal
-    shares.max_registrations_per_principal = settings.max_registrations_per_principal
-    shares.max_mcp_sessions_per_principal = settings.max_mcp_sessions_per_principal
+    parts.shares.limits = share_limits(settings)
     parts.context.services.rates.limit(settings.rate_limit, settings.rate_burst)
     parts.logins.limit_to(settings.failed_logins)
     parts.context.services.tenant_rates.limit(settings.rate_limit_per_tenant)

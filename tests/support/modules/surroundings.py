@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,36 @@ def write(path: str) -> None:
 def run(command: list[str]) -> str:
     """What a program prints."""
     return subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout.strip()
+
+
+@method("surroundings.interpreter")
+def interpreter() -> dict[str, Any]:
+    """What a process of the hub's own interpreter begins with; its number and its parent's come last."""
+    os.umask(umask := os.umask(0o077))
+    main = sys.modules["__main__"].__spec__
+    limits = {name: resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")}
+    return {
+        "main": main and main.name,
+        "arguments": len(sys.argv),
+        "path": sys.path,
+        "cwd": str(Path.cwd()),
+        "streams": [
+            (type(each).__name__, each.fileno(), each.encoding, each.errors, each.isatty())
+            for each in (sys.stdin, sys.stdout, sys.stderr)
+        ],
+        "umask": umask,
+        "limits": limits,
+        "signals": {number.name: repr(signal.getsignal(number)).partition(" at ")[0] for number in signal.Signals},
+        "threads": sorted(each.name for each in threading.enumerate()),
+        "tests": sorted(name for name in sys.modules if name.partition(".")[0] == "tests"),
+        "files": sorted(
+            os.readlink(f"/proc/self/fd/{fd}").partition(":")[0] for fd in os.listdir("/proc/self/fd")[:-1]
+        ),
+        "leads a group": os.getpgrp() == os.getpid(),
+        "name": Path("/proc/self/comm").read_text(),
+        "pid": os.getpid(),
+        "parent": os.getppid(),
+    }
 
 
 @method("surroundings.core")

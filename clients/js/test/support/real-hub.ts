@@ -9,7 +9,10 @@ import { createInterface } from "node:readline";
 import { REPOSITORY } from "./paths.js";
 import { within } from "./time.js";
 
-const BINARY = process.env.TEST_HUB_PROGRAM ?? join(REPOSITORY, ".venv", "bin", "trunkline");
+const { TEST_FORKED_HUB_PROGRAM, TEST_HUB_PROGRAM } = process.env;
+
+/** The hub as it is installed; or, in `make test`, one that does not import all of it anew each time it is started. */
+const BINARY = TEST_FORKED_HUB_PROGRAM ?? TEST_HUB_PROGRAM ?? join(REPOSITORY, ".venv", "bin", "trunkline");
 
 const ARGUMENTS = ["--packs", "none", "--methods", "trunkline.methods.debug", "--executors", "1", "--no-demo"];
 
