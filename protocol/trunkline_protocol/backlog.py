@@ -73,15 +73,20 @@ class Account:
         reserve = limits.calls // 5 if limits.calls >= SHARED_FROM else 0
         crowded = reserve and waiting >= limits.calls - reserve and own > reserve // len(self._by_flow)
         if waiting >= limits.calls or crowded:
-            self._refuse("queue_limit", f"{waiting} calls are waiting already, {own} of them yours; try again later")
+            self.refuse("queue_limit", f"{waiting} calls are waiting already, {own} of them yours; try again later")
         if own >= limits.calls_per_flow:
             words = f"{own} calls of this connection are waiting already; wait for replies"
-            self._refuse("queue_limit_per_connection", words)
+            self.refuse("queue_limit_per_connection", words)
         if waiting and self.bytes + len(call.params) > limits.bytes:
             words = f"the params of waiting calls take {self.bytes} bytes already; try again later"
-            self._refuse("queue_bytes", words)
+            self.refuse("queue_bytes", words)
 
-    def _refuse(self, setting: str, words: str) -> None:
+    def refuse(self, setting: str, words: str) -> None:
+        """Refuse a call, by one of the limits.
+
+        Raises:
+            RpcError: 2002, naming the limit.
+        """
         hint = self._retry_after_ms()
         raise limit_error(self._path + setting, words, code=ErrorCode.WORKER_OVERLOADED, retry_after_ms=hint)
 
@@ -191,6 +196,7 @@ class Backlog(Account, Generic[K]):
     ) -> None:
         Account.__init__(self, limits, retry_after_ms)
         self._account_of = account_of
+        self._make: Callable[[Account | None], CallQueue] = CallQueue
         self._queues: dict[K, CallQueue] = {}
 
     def push(self, call: Call, key: K) -> None:
@@ -266,6 +272,18 @@ class Backlog(Account, Generic[K]):
                 self._count(queue, call, 1)
         return taken
 
+    def renew(self, make: Callable[[Account | None], CallQueue]) -> None:
+        """Make queues another way from now on, those with what waits in them, too. To be called once at most.
+
+        Args:
+            make: makes a queue of what its calls count in beside the whole.
+        """
+        self._make = make
+        for key, former in self._queues.items():
+            queue = self._queues[key] = make(former.account)
+            for call in former.drain():
+                queue.push(call)
+
     def drain(self) -> list[Call]:
         """Remove and return all calls."""
         return [call for key in list(self._queues) for call in self.close(key)]
@@ -283,7 +301,7 @@ class Backlog(Account, Generic[K]):
     def _queue(self, key: K) -> CallQueue:
         queue = self._queues.get(key)
         if queue is None:
-            queue = self._queues[key] = CallQueue(self._account_of(key))
+            queue = self._queues[key] = self._make(self._account_of(key))
         return queue
 
     def _count(self, queue: CallQueue, call: Call, change: int) -> None:

@@ -44,11 +44,13 @@ class MethodLimits(msgspec.Struct, frozen=True):
         max_concurrency: calls that run at once in one executor; others wait there, without a slot.
         max_calls: calls in flight in the hub; others are refused.
         rate: calls a second, in the hub; others are refused.
+        per_tenant: whether ``max_calls`` and ``rate`` are of each tenant, instead of all together.
     """
 
     max_concurrency: int | None = None
     max_calls: int | None = None
     rate: float | None = None
+    per_tenant: bool = False
 
 
 class BatchLimits(msgspec.Struct, frozen=True):

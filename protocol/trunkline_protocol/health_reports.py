@@ -84,7 +84,7 @@ class GroupHealth(msgspec.Struct, frozen=True):
     since: Since
     executors: int
     serving: Annotated[int, Meta(description="executors that answer")]
-    waiting_requests: int
+    waiting_requests: Annotated[int | None, Meta(description="null for those who may not see what other tenants do")]
     causes: list[Cause]
 
 
@@ -139,14 +139,18 @@ class Serving(Judged, kw_only=True):
 
 
 class Health(Judged, kw_only=True):
-    """Result of ``health.check``: the hub's own process, and the totals of its calls."""
+    """Result of ``health.check``: the hub's own process, and the totals of its calls.
+
+    Where there are several tenants, others than admins are told of their own tenant's calls, and ``GET /health``, which
+    is open to everybody, tells of none.
+    """
 
     worker_id: str
     uptime_seconds: float
-    request_count: int
-    error_count: int
-    error_rate: float
-    active_requests: int
+    request_count: int | None
+    error_count: int | None
+    error_rate: float | None
+    active_requests: int | None
     memory_usage: Memory | None
     cpu_percent: float | None
     pipelines_loaded: int
@@ -154,7 +158,11 @@ class Health(Judged, kw_only=True):
 
 
 class DetailedHealth(Health, kw_only=True):
-    """Result of ``health.detailed``: that of ``health.check``, what can be served, and each executor."""
+    """Result of ``health.detailed``: that of ``health.check``, what can be served, and each executor.
+
+    ``executors`` is empty for those who may not see what other tenants do; ``connections`` and ``waiting_requests`` are
+    their own tenant's, then.
+    """
 
     causes: Causes
     groups: list[GroupHealth]

@@ -134,6 +134,20 @@ class MethodMetrics(Durations, kw_only=True):
     bytes_out: int
 
 
+class TenantMetrics(msgspec.Struct, kw_only=True):
+    """What the calls of one tenant come to, or of several: ``refused`` are those that a limit refused (2002, 2003,
+    6003), ``seconds`` are from receipt to outcome.
+    """
+
+    count: int
+    failed: int
+    refused: int
+    seconds: float
+    executor_seconds: float
+    bytes_in: int
+    bytes_out: int
+
+
 class WorkedCalls(msgspec.Struct, kw_only=True):
     """Calls that an executor has finished; ``mean_ms`` is the time that they ran."""
 
@@ -160,7 +174,9 @@ class MetricsSample(Durations, kw_only=True):
 class Metrics(msgspec.Struct):
     """Result of ``metrics.get`` for ``window_seconds``; ``series`` where the params ask for it.
 
-    ``tenants`` has, for admins, the methods that clients serve in other tenants, by tenant and name.
+    Where there are several tenants, all of it is the caller's tenant's. Admins are told of all tenants: for them
+    ``tenants`` has the methods that clients serve in other tenants, by tenant and name, and ``by_tenant`` those tenants
+    that call most, with the others as ``(other)``.
     """
 
     window_seconds: float
@@ -173,6 +189,7 @@ class Metrics(msgspec.Struct):
     methods: dict[str, MethodMetrics]
     workers: dict[str, WorkerMetrics]
     tenants: dict[str, dict[str, MethodMetrics]] = {}
+    by_tenant: dict[str, TenantMetrics] = {}
     series: list[MetricsSample] | msgspec.UnsetType = msgspec.UNSET
 
 

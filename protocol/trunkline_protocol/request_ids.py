@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
 import re
 import secrets
 from typing import Annotated, Final
@@ -17,7 +15,6 @@ PATTERN: Final = r"^[ -~]*$(?!\n)"
 RequestId = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_CHARS, pattern=PATTERN)]
 
 _PRINTABLE: Final = re.compile(PATTERN)
-_numbers: Final = itertools.count(1)
 
 
 class _Given(msgspec.Struct):
@@ -43,15 +40,10 @@ def given_request_id(metadata: bytes) -> str | None:
 
 
 def new_request_id() -> str:
-    """A request id that no other call of this process has, nor, in all likelihood, of any other process."""
-    return f"{_process()}-{next(_numbers):x}"
+    """A request id that no other call has, in all likelihood. It is random: a number would tell how many others had."""
+    return secrets.token_hex(10)
 
 
 def request_id_for(given: str | None) -> str:
     """The id that a request came with; a new one where it came without, or with what is none."""
     return given if given is not None and is_request_id(given) else new_request_id()
-
-
-@functools.cache
-def _process() -> str:
-    return secrets.token_hex(6)

@@ -12,7 +12,7 @@ from trunkline_protocol.principals import MAX_NAME_CHARS
 MAX_PAGE: Final = 1000
 
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS, description="of a tenant, printable")]
-DisplayName = Annotated[str, Meta(max_length=MAX_NAME_CHARS)]
+DisplayName = Annotated[str, Meta(max_length=MAX_NAME_CHARS, description="printable")]
 State = Literal["active", "suspended", "deleting"]
 
 

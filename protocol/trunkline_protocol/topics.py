@@ -81,6 +81,19 @@ def covers(allowed: str, requested: str) -> bool:
     return len(wide) == len(narrow)
 
 
+def overlap(one: str, other: str) -> bool:
+    """Whether there is a topic that two patterns (or topics) both reach."""
+    tokens, others = one.split("."), other.split(".")
+    if (tokens[0] == SYSTEM) != (others[0] == SYSTEM):  # no wildcard reaches the hub's own
+        return False
+    for mine, theirs in zip(tokens, others, strict=False):
+        if ">" in (mine, theirs):
+            return True
+        if mine != theirs and "*" not in (mine, theirs):
+            return False
+    return len(tokens) == len(others)
+
+
 class PatternSet:
     """The wildcard patterns of one subscriber. A look-up takes a few operations a token, however many there are.
 

@@ -166,7 +166,7 @@ def test_a_hub_without_executors_has_documents_too(path: str) -> None:
 
 
 def test_health_is_as_described() -> None:
-    require_exactly(msgspec.to_builtins(HealthWatch(view()).check()), Health)
+    require_exactly(msgspec.to_builtins(HealthWatch(view()).check(None)), Health)
 
 
 async def test_events_of_the_hub_are_as_described(debug_peer: Peer) -> None:

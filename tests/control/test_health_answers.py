@@ -103,6 +103,6 @@ async def test_parts_by_name(hub: Hub) -> None:
 
 
 async def test_info_has_sizes(hub: Hub) -> None:
-    told = info(hub.view)
+    told = info(hub.view, None)
     assert (told.version, told.pid, told.executors, told.connections) == (__version__, os.getpid(), 1, 1)
     assert (told.packs, told.methods) == ([], 0)

@@ -122,7 +122,7 @@ async def test_health_names_what_is_down_and_is_unready_where_it_is_required() -
         wanted, needed = Probes(services), Probes(services, ["cache"])
     for watched, ready, causes in ((wanted, True, []), (needed, False, ["the service cache is not known yet"])):
         health = HealthWatch(empty_view(), probes=watched)
-        assert (health.check().ready, health.missing()) == (ready, causes), "before the first probe"
+        assert (health.check(None).ready, health.missing()) == (ready, causes), "before the first probe"
         await watched.probe()
         said = await detailed_services(health, Principal("reader"))
         assert (said.status, said.ready, said.services["cache"].status) == ("degraded", ready, "unhealthy")

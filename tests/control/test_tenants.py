@@ -258,7 +258,7 @@ async def test_who_is_suspended_is_cut_off_and_let_in_again(mock: MockHub, root:
     assert await root.call("echo", {"text": "a"}, metadata=act_as) == "a"
     async with mock.connect(token="ann") as ann, mock.connect(token="bob") as bob:
         assert (await root.call("tenants.update", {"name": "acme", "state": "suspended"}))["state"] == "suspended"
-        assert (await asyncio.wait_for(ann.closed, PATIENCE)).code == 4501
+        assert (await asyncio.wait_for(ann.closed, PATIENCE)).code == 4502
         error = await refused(mock, "ann")
         assert (error.code, error.message) == (ErrorCode.FORBIDDEN, "tenant 'acme' is suspended")
         with pytest.raises(RpcError, match="tenant 'acme' is suspended"):
@@ -318,7 +318,7 @@ async def test_deleting_says_what_there_is_and_purge_removes_it(mock: MockHub, r
         assert "purge" in error.message
         deleted = await root.call("tenants.delete", {"name": "acme", "purge": True})
         assert deleted["removed"] == error.data["has"]
-        assert (await asyncio.wait_for(ann.closed, PATIENCE)).code == 4501
+        assert (await asyncio.wait_for(ann.closed, PATIENCE)).code == 4502
         assert not tenant_folder(tmp_path / "data", "acme").exists()
         assert (tmp_path / "data" / "tenants" / "bolt" / "collections" / "docs").is_dir()
         assert len((await bob.call("jobs.list"))["jobs"]) == 1

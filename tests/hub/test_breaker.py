@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.doubles import TenantCall
 from trunkline.hub.breaker import BreakerLimits, Breakers, Counts
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -11,8 +12,8 @@ from trunkline_protocol.errors import ErrorCode, RpcError
 LIMITS = BreakerLimits(ratio=0.5, window=10, calls=10, seconds=5, probes=2)
 
 
-def call(method: str = "m") -> Call:
-    return Call(method, b"{}")
+def call(method: str = "m", tenant: str = "default") -> Call:
+    return TenantCall(tenant, method=method)
 
 
 def opened(counts: Counts | None = None, limits: BreakerLimits = LIMITS) -> Breakers:
@@ -21,15 +22,15 @@ def opened(counts: Counts | None = None, limits: BreakerLimits = LIMITS) -> Brea
     return breakers
 
 
-def probe(breakers: Breakers, now: float, method: str = "m") -> Call:
-    probing = call(method)
-    breakers.tripped[method].admit(probing, now)
+def probe(breakers: Breakers, now: float, method: str = "m", tenant: str = "default") -> Call:
+    probing = call(method, tenant)
+    breakers.admit(probing, method, now)
     return probing
 
 
-def refusal(breakers: Breakers, now: float) -> RpcError:
+def refusal(breakers: Breakers, now: float, tenant: str = "default") -> RpcError:
     with pytest.raises(RpcError) as caught:
-        breakers.tripped["m"].admit(call(), now)
+        breakers.admit(call(tenant=tenant), "m", now)
     return caught.value
 
 
@@ -100,4 +101,59 @@ def test_without_a_ratio_there_are_none_and_open_ones_close() -> None:
     breakers = opened()
     breakers.limits = BreakerLimits()
     breakers.look(1.0, {})
+    assert not breakers.tripped
+
+
+# --- several tenants ---
+
+
+def judged(**tenants: tuple[int, int]) -> Breakers:
+    breakers = Breakers(LIMITS)
+    calls, failed = (sum(each) for each in zip(*tenants.values(), strict=True))
+    breakers.look(0.0, {"m": (calls, failed)}, {"m": tenants})
+    return breakers
+
+
+def test_what_one_tenant_makes_fail_is_not_refused_to_the_others() -> None:
+    breakers = judged(acme=(100, 100), bolt=(4, 0), default=(1, 0))
+    assert breakers.states(1.0) == {"acme\nm": "open"}
+    assert "m for tenant acme" in breakers.words(1.0)["acme\nm"]
+    assert refusal(breakers, 1.0, "acme").data["breaker"] == "open"
+    for other in ("bolt", "default"):
+        probe(breakers, 1.0, tenant=other)
+
+
+def test_of_those_who_name_no_tenant_it_is_one_tenants_too() -> None:
+    breakers = judged(default=(100, 100), bolt=(4, 0))
+    refusal(breakers, 1.0)
+    probe(breakers, 1.0, tenant="bolt")
+
+
+def test_it_opens_for_all_where_it_fails_whichever_tenant_is_left_out() -> None:
+    breakers = judged(acme=(6, 6), bolt=(6, 6))
+    assert not breakers.tripped, "six calls of either are not enough"
+    breakers.look(1.0, {"m": (6, 6)}, {"m": {"city": (6, 6)}})
+    assert breakers.states(1.0) == {"m": "open"}
+    for tenant in ("acme", "somebody"):
+        refusal(breakers, 1.0, tenant)
+
+
+def test_a_tenants_breaker_closes_by_its_own_probes() -> None:
+    breakers = judged(acme=(100, 100), bolt=(100, 0))
+    of_acme = [probe(breakers, 5.0, tenant="acme") for _ in range(2)]
+    breakers.ended(probe(breakers, 5.0, tenant="bolt"), 0, 5.0)
+    assert breakers.tripped
+    for each in of_acme:
+        each.whose = "bolt"  # type: ignore[attr-defined]  # its connection has become another's meanwhile
+        breakers.ended(each, 0, 5.0)
+    assert not breakers.tripped
+    breakers.look(6.0, {"m": (1, 1)}, {"m": {"acme": (1, 1)}})
+    assert not breakers.tripped, "what was counted before it opened is over"
+
+
+def test_a_tenants_breaker_that_nobody_tries_is_forgotten() -> None:
+    breakers = judged(acme=(100, 100), bolt=(1, 0))
+    breakers.look(300.0, {})
+    assert breakers.tripped
+    breakers.look(306.0, {})
     assert not breakers.tripped

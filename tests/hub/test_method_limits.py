@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.doubles import TenantCall
 from trunkline.hub.method_limits import DeclaredLimits
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import MethodLimits
@@ -79,3 +80,21 @@ def test_who_came_too_often_takes_no_place() -> None:
     refused(limits, declared)
     admitted(limits, declared, 1.0)
     assert refused(limits, declared, 2.0).code == ErrorCode.WORKER_OVERLOADED
+
+
+def test_limits_of_each_tenant_are_used_up_by_it_alone() -> None:
+    limits, declared = DeclaredLimits(), MethodLimits(max_calls=1, rate=2.0, per_tenant=True)
+    first = TenantCall("acme")
+    limits.admit(first, declared, 0.0)
+    with pytest.raises(RpcError, match="1 calls of m of your tenant are in flight") as full:
+        limits.admit(TenantCall("acme"), declared, 0.0)
+    assert full.value.code == ErrorCode.WORKER_OVERLOADED
+    with pytest.raises(RpcError, match="of your tenant's callers together") as fast:
+        limits.admit(TenantCall("acme"), declared, 0.0)
+    assert fast.value.code == ErrorCode.RATE_LIMITED
+    limits.admit(TenantCall("bolt"), declared, 0.0)
+    first.whose = "bolt"
+    limits.ended(first)
+    limits.admit(TenantCall("acme"), declared, 1.0)
+    with pytest.raises(RpcError):
+        limits.admit(TenantCall("bolt"), declared, 1.0)

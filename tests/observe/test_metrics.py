@@ -116,8 +116,10 @@ class All:
     def reaches(self, _key: str) -> bool:
         return True
 
-    def counts(self, methods: Mapping[str, MethodStats]) -> Mapping[str, MethodStats]:
-        return methods
+    is_apart = False
+
+    def own(self, pairs: Mapping[str, MethodStats]) -> Mapping[str, MethodStats]:
+        raise AssertionError(pairs)
 
 
 def test_the_page_is_prometheus_text() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import time
 from statistics import median
 
@@ -23,6 +24,7 @@ from trunkline_protocol.topics import (
     is_system,
     is_wildcard,
     matches,
+    overlap,
     valid_pattern,
     valid_topic,
 )
@@ -136,6 +138,13 @@ def test_what_is_covered_is_matched(wide: str, narrow: str, topic: str) -> None:
         assert matches(wide, topic)
     assert covers(narrow, narrow)
     assert covers(narrow, topic) == matches(narrow, topic) == reaches(narrow, topic)
+
+
+@fuzzing(150)
+@given(patterns, patterns)
+def test_two_patterns_overlap_where_a_topic_is_reached_by_both(one: str, other: str) -> None:
+    topics = (".".join(path) for n in range(1, 6) for path in itertools.product(("a", "b", "system"), repeat=n))
+    assert overlap(one, other) == overlap(other, one) == any(matches(one, t) and matches(other, t) for t in topics)
 
 
 @fuzzing(150)

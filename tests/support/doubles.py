@@ -15,6 +15,20 @@ from trunkline_protocol.catalogue import Catalogue, MethodInfo
 from trunkline_protocol.errors import RpcError
 
 
+class TenantCall(Call):
+    """A call of a tenant, which may become another's."""
+
+    def __init__(self, tenant: str, flow: int = 1, priority: int = 1, params: bytes = b"{}", method: str = "m") -> None:
+        Call.__init__(self, method, params, priority=priority)
+        self.flow = flow
+        self.whose = tenant
+
+    @property
+    @override
+    def tenant(self) -> str:
+        return self.whose
+
+
 class Asked(Call):
     """A call of a principal; without one, of the hub's own.
 

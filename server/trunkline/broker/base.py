@@ -110,6 +110,9 @@ class Broker(Protocol):
     def end(self) -> None:
         """Leave the others, and forget all topics. Nothing is asked of it afterwards."""
 
+    def forget_keys(self, tenant: str) -> None:
+        """Forget the idempotency keys of a tenant's principals, in all brokers that are counted together."""
+
     def start(self, deliver: Callable[[Event], None]) -> None:
         """Start the broker; ``deliver`` is called for each event."""
 

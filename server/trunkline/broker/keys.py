@@ -11,7 +11,7 @@ from trunkline import defaults
 from trunkline.broker.base import PublishKey
 from trunkline_protocol.errors import RpcError, limit_error
 from trunkline_protocol.events import Position
-from trunkline_protocol.tenants import TenantParts, name_in
+from trunkline_protocol.tenants import TenantParts, name_in, tenant_and_name
 
 REMEMBER_KEY_SECONDS: Final = 300.0
 
@@ -67,6 +67,14 @@ class PublishKeys:
         self._kept[_digest(topic, key)] = (now, key.owner, position)
         self._times.setdefault(key.owner, deque()).append(now)
         self._parts.add(key.owner)
+
+    def forget(self, tenant: str) -> None:
+        """Forget the keys of a tenant's principals, before their time: the tenant is deleted."""
+        for digest, (_, owner, _position) in list(self._kept.items()):
+            if tenant_and_name(owner)[0] == tenant:
+                del self._kept[digest]
+                self._parts.add(owner, -1)
+                self._times.pop(owner, None)
 
     def _expire(self, now: float) -> None:
         while self._kept:

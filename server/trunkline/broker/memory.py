@@ -95,6 +95,10 @@ class MemoryBroker(Broker):
         del common.brokers[self]
         common.forgotten = max(common.forgotten, self._forgotten)
 
+    @override
+    def forget_keys(self, tenant: str) -> None:
+        self._common.keys.forget(tenant)
+
     @property
     def limits(self) -> HistoryLimits:
         """The limits of all histories together; they may be replaced."""

@@ -11,6 +11,7 @@ from trunkline.control.asyncapi import asyncapi
 from trunkline.control.method import HubView
 from trunkline.control.openapi import openapi
 from trunkline.control.rpc import discovered, served
+from trunkline.control.sight import may_know
 from trunkline_protocol.calls import Caller
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -21,5 +22,5 @@ def documents(view: HubView) -> dict[str, Callable[[Caller], bytes]]:
     return {
         "/openrpc.json": lambda who: _encode(discovered(view, who)),
         "/openapi.json": lambda who: _encode(openapi(served(view, who))),
-        "/asyncapi.json": lambda _who: _encode(asyncapi(view.pool.topics.values())),
+        "/asyncapi.json": lambda who: _encode(asyncapi(may_know(who, view.pool.topics.values()))),
     }

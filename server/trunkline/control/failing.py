@@ -118,6 +118,10 @@ class FailureRates:
 
     def take(self, now: float) -> None:
         """Read the counts; to be called a few times a second. ``now`` is monotonic, in seconds."""
+        if len(self._tracks) > len(self._stats.methods):
+            for gone in self._tracks.keys() - self._stats.methods.keys():  # those of a tenant that was deleted
+                del self._tracks[gone]
+                self._last.pop(gone, None)
         for name, stats in self._stats.methods.items():
             if name == UNKNOWN_METHOD:
                 continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -13,6 +13,7 @@ from trunkline.control.data_folder import Disk
 from trunkline.control.sight import MethodSight, sees_all
 from trunkline.observe.history import Sample
 from trunkline.observe.metrics import CallStats
+from trunkline.observe.tenant_calls import TenantCalls
 from trunkline.version import __version__
 from trunkline_protocol.calls import Call, Caller
 from trunkline_protocol.catalogue import MethodInfo, Parameter, TopicInfo
@@ -83,6 +84,10 @@ class HubView:
         disk: returns what is free in the data folder, why nothing can be stored there, and what runs out soon.
         lately: returns the samples of the last so many seconds, the oldest first.
         tallies: returns what each executor has finished since the hub started, by method: count, failed, seconds.
+        tenants: the counts of calls by tenant.
+        tenants_lately: the samples of those of the last so many seconds.
+        connections_of: how many connections of one tenant are open.
+        calls_of: how many calls of one tenant are in flight, and how many of these wait.
         tripped: returns which circuit breakers are not closed, and why, in words by the key of the method.
         limits, hub, idempotency_epoch: the hub's limits and identity, and which memory of idempotency keys it has, as
             ``rpc.ping`` and ``session.open`` tell clients.
@@ -104,11 +109,16 @@ class HubView:
     idempotency_epoch: str = ""
     expiring: Callable[[], list[str]] = list
     shared: SharedNames = _NONE_SHARED
+    tenants: TenantCalls = field(default_factory=lambda: TenantCalls(0))
+    tenants_lately: Callable[[float], list[Sample]] = lambda _seconds: []
+    connections_of: Callable[[str], int] = lambda _tenant: 0
+    calls_of: Callable[[str], tuple[int, int]] = lambda _tenant: (0, 0)
 
     def sight_of(self, who: Caller | None) -> MethodSight:
         """What somebody may be told of methods; None is the hub itself."""
         tenant = DEFAULT_TENANT if who is None else who.tenant
-        return MethodSight(tenant, sees_all(who), self.pool.methods, self.shared)
+        has_all = sees_all(who)
+        return MethodSight(tenant, has_all, self.pool.methods, self.shared, self.tenants.is_on and not has_all)
 
 
 @functools.cache

@@ -85,6 +85,7 @@ class Readings:
         yield from self._connections()
         yield from self._events()
         yield from self._sessions()
+        yield from self.view.tenants.readings()
 
     def _health(self) -> Iterable[Reading]:
         judged = self.health.judgement()

@@ -8,7 +8,7 @@ from typing import Any
 
 from trunkline.control.method import HubView, listed_methods, schema_of
 from trunkline.control.schemas import Components
-from trunkline.control.sight import may_use
+from trunkline.control.sight import may_know, may_use
 from trunkline.control.topics import TOPICS
 from trunkline.hub.dispatch import Handlers, replying
 from trunkline.version import __version__
@@ -117,7 +117,7 @@ def served(view: HubView, who: Caller | None) -> list[MethodInfo]:
 
 def discovered(view: HubView, who: Caller | None) -> OpenRpcDocument:
     """The OpenRPC document of a hub for somebody, as of now."""
-    return discover(served(view, who), view.pool.topics.values())
+    return discover(served(view, who), may_know(who, view.pool.topics.values()))
 
 
 def methods(view: HubView) -> Handlers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,9 +10,11 @@ from trunkline.hub.dispatch import ROLES
 from trunkline.hub.principal import ADMIN
 from trunkline.observe.metrics import OTHER_METHODS, UNKNOWN_METHOD, MethodStats
 from trunkline_protocol.calls import Caller
+from trunkline_protocol.catalogue import TopicInfo
 from trunkline_protocol.hub_methods import METHODS
 from trunkline_protocol.principals import DEFAULT_TENANT
-from trunkline_protocol.tenants import SharedNames, tenant_and_name
+from trunkline_protocol.tenants import BETWEEN, SharedNames, tenant_and_name
+from trunkline_protocol.topics import overlap
 
 _GATHERED: Final = frozenset({OTHER_METHODS, UNKNOWN_METHOD})
 """What stands for many methods."""
@@ -27,12 +29,14 @@ class MethodSight:
         has_all: whether it may see all tenants.
         executors: the names of the executors' methods.
         shared: the names under which clients serve methods to all tenants.
+        is_apart: whether it sees counts of its own tenant's calls alone: there are several tenants.
     """
 
     tenant: str
     has_all: bool
     executors: Collection[str]
     shared: SharedNames
+    is_apart: bool = False
 
     def reaches(self, key: str) -> bool:
         """Whether it may be told of the method of a key."""
@@ -43,26 +47,35 @@ class MethodSight:
         tenant, name = tenant_and_name(key)
         if tenant == self.tenant:
             return True
-        if tenant != DEFAULT_TENANT:
+        if BETWEEN in key:  # perhaps the breaker of ``default``, whose methods are their own keys
             return False
         is_code = name in self.executors or name in METHODS or name in _GATHERED
         return is_code or self.shared.owner(self.tenant, name) == DEFAULT_TENANT
 
-    def counts(self, methods: Mapping[str, MethodStats]) -> dict[str, MethodStats]:
-        """Counts by key, those of other tenants added up under :data:`OTHER_METHODS`: the sums are everybody's."""
-        if self.has_all:
-            return dict(methods)
-        seen = {key: stats for key, stats in methods.items() if self.reaches(key)}
-        if len(seen) < len(methods):
-            others = seen[OTHER_METHODS] = seen[OTHER_METHODS].copy() if OTHER_METHODS in seen else MethodStats()
-            for key in methods.keys() - seen.keys():
-                others.add(methods[key])
-        return seen
+    def own(self, pairs: Mapping[str, MethodStats]) -> dict[str, MethodStats]:
+        """The counts of the own tenant's calls by method, out of those by tenant and method.
+
+        Methods that take a role that it has not are left out: an operator may be of the same tenant.
+        """
+        parts = ((key.partition(BETWEEN), stats) for key, stats in pairs.items())
+        return {name: stats for (tenant, _, name), stats in parts if tenant == self.tenant and not _takes_role(name)}
+
+
+def _takes_role(method: str) -> bool:
+    return method in METHODS and METHODS[method].right == "admin"
 
 
 def sees_all(who: Caller | None) -> bool:
     """Whether somebody may see all tenants: an admin, also where a method calls for one, and the hub itself."""
     return who is None or ADMIN in who.roles
+
+
+def may_know(who: Caller | None, topics: Iterable[TopicInfo]) -> list[TopicInfo]:
+    """Those of the topics that modules declare which somebody may subscribe or publish to, at least in part."""
+    if who is None or who.subscribe is None or who.publish is None:
+        return list(topics)
+    patterns = who.subscribe + who.publish
+    return [topic for topic in topics if any(overlap(pattern, topic.pattern) for pattern in patterns)]
 
 
 def may_use(who: Caller | None, method: str) -> bool:

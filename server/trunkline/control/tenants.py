@@ -97,18 +97,26 @@ class Tenants:
         holdings: what tenants have.
         required: whether a tenant has to have a record.
         changed: called with the name of a tenant whose record has changed: its quotas are others, its jobs may begin.
+        apart: called once, when there is a tenant other than ``default``: by a record, by who is let in, by a job.
 
     Attributes:
         usage: what tenants use.
     """
 
     def __init__(
-        self, store: TenantStore, holdings: TenantHoldings, *, required: bool, changed: Callable[[str], None]
+        self,
+        store: TenantStore,
+        holdings: TenantHoldings,
+        *,
+        required: bool,
+        changed: Callable[[str], None],
+        apart: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._holdings = holdings
         self._required = required
         self._changed = changed
+        self._apart = apart
         self._records: dict[str, TenantView] = {}
         self._names: list[str] = []
         self._one = asyncio.Lock()
@@ -144,7 +152,6 @@ class Tenants:
         except BaseException:
             self._store.close()
             raise
-        self.usage.is_on = bool(self._records)
         self._unread = None
 
     def start(self) -> None:
@@ -152,6 +159,8 @@ class Tenants:
         if self._unread is not None:
             self._reading = keep_up(self._read_later, "records of tenants")
             return
+        if self._records:
+            self._keep_apart()
         self.usage.start()
         for record in [*self._records.values()]:
             if record.state == "deleting":
@@ -186,7 +195,6 @@ class Tenants:
         """
         if principal.tenant != DEFAULT_TENANT:
             self._require_read()
-            self.usage.is_on = True
             record = self._records.get(principal.tenant)
             if record is None and self._required:
                 words = (
@@ -195,12 +203,18 @@ class Tenants:
                 raise RpcError(ErrorCode.FORBIDDEN, words)
             if record is not None and record.state != "active":
                 raise RpcError(ErrorCode.FORBIDDEN, _not_active(record))
+            self._keep_apart()
         return principal
+
+    def _keep_apart(self) -> None:
+        if not self.usage.is_on:
+            self.usage.is_on = True
+            self._apart()
 
     def holds(self, tenant: str) -> bool:
         """Whether a tenant's jobs, one of which is to be begun, are not to be."""
-        if tenant != DEFAULT_TENANT:
-            self.usage.is_on = self._unread is None
+        if tenant != DEFAULT_TENANT and self._unread is None:
+            self._keep_apart()
         record = self._records.get(tenant)
         is_unknown = self._unread is not None and tenant != DEFAULT_TENANT
         return is_unknown or (record is not None and record.state != "active")
@@ -226,6 +240,7 @@ class Tenants:
     async def _create(self, params: TenantCreateParams) -> TenantCreated:
         self._require_read()
         _require_own_name(params.name, "tenants.create")
+        _require_printable(params.display_name, "tenants.create")
         _require_metadata(params.metadata, "tenants.create")
         async with self._one:
             known = self._records.get(params.name)
@@ -265,6 +280,8 @@ class Tenants:
         self._require_read()
         if params.metadata is not UNSET:
             _require_metadata(params.metadata, "tenants.update")
+        if params.display_name is not UNSET:
+            _require_printable(params.display_name, "tenants.update")
         async with self._one:
             record = self._known(params.name, "tenants.update")
             if record.state == "deleting":
@@ -396,6 +413,13 @@ def _require_own_name(name: str, method: str) -> None:
         raise RpcError(ErrorCode.INVALID_PARAMS, f"{method}: name: {words}")
     if not is_name(name):
         raise RpcError(ErrorCode.INVALID_PARAMS, f"{method}: name: must be 1 to 256 printable characters")
+
+
+def _require_printable(display_name: str | None, method: str) -> None:
+    """Refuse what would move the cursor of a terminal that shows it, or turn the order of what follows."""
+    if display_name is not None and not display_name.isprintable():
+        words = "has characters that are not printable, such as a control character or a line's end"
+        raise RpcError(ErrorCode.INVALID_PARAMS, f"{method}: display_name: {words}")
 
 
 def _require_metadata(metadata: dict[str, object], method: str) -> None:

@@ -11,6 +11,7 @@ import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import ClassVar, Final
 
 import msgspec
@@ -42,6 +43,7 @@ from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, ModuleFail
 from trunkline_protocol.errors import ErrorCode, RpcError, draining_error
 from trunkline_protocol.health_reports import ExecutorReport, GroupSeen
 from trunkline_protocol.slots import slot_of
+from trunkline_protocol.tenant_turns import take_turns_by_tenant
 from trunkline_protocol.tenants import NOTHING_SHARED, SharedNames
 
 logger = logging.getLogger("trunkline.executors")
@@ -96,6 +98,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         self._failed = FailedModules(self.executors, self._routes)
         limits = queue_limits or QueueLimits()
         self._backlog = GroupBacklog(self._routes, limits)
+        self.take_turns_by_tenant = partial(take_turns_by_tenant, self._backlog, limits)
         self._held = HeldInput(limits.bytes, self._backlog.hint)
         self.owners = KeyOwners(self.executors, self._backlog, hand_over or HandOverLimits(), self, on_change)
         replacing = replacement or ReplacementLimits()

@@ -52,7 +52,7 @@ from trunkline.hosting.limit_settings import connection_limits, share_limits
 from trunkline.hosting.runtime import ConfigurationError
 from trunkline.hosting.tenant_holdings import Holdings
 from trunkline.hub.authentication import Authentication
-from trunkline.hub.breaker import BreakerLimits, Breakers
+from trunkline.hub.breaker import FAILURES, BreakerLimits, Breakers
 from trunkline.hub.byte_account import ByteAccount
 from trunkline.hub.connection import Connection, Services
 from trunkline.hub.fanout import Fanout
@@ -73,10 +73,11 @@ from trunkline.jobs.service import Jobs
 from trunkline.observe.audit import AuditLog
 from trunkline.observe.audit_file import Rotation
 from trunkline.observe.figures import ExecutorFigures
-from trunkline.observe.history import Sample
+from trunkline.observe.history import History, Sample
 from trunkline.observe.metrics import CallStats
 from trunkline.observe.secrets import SecretMask
 from trunkline.observe.tap import LogTap
+from trunkline.observe.tenant_calls import TenantCalls
 from trunkline.version import __version__
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import Call
@@ -186,9 +187,19 @@ class HubParts:
         )
         self.tenants = Tenants(
             TenantStore(data),
-            Holdings(data, self.router, self.context, self.sessions, self.jobs, self.spaces, self.pipelines),
+            Holdings(
+                data,
+                self.router,
+                self.context,
+                self.sessions,
+                self.jobs,
+                self.spaces,
+                self.pipelines,
+                self.tenant_calls,
+            ),
             required=settings.tenants_required,
             changed=self._tenant_changed,
+            apart=self._keep_apart,
         )
         self.usage = self.tenants.usage
         self.shares.quotas_of = self.tenants.quotas
@@ -196,6 +207,8 @@ class HubParts:
     def _observe(self, settings: Settings) -> None:
         self.stats = CallStats()
         self._count = self.stats.record
+        self.tenant_calls = TenantCalls(settings.metrics_tenants)
+        self.tenant_history = History(self.tenant_calls.stats, time.monotonic())
         self.figures = ExecutorFigures()
         self.sampler = Sampler(self.stats, lambda: worker_totals(tallies(self.pool.crew)), self._sampled)
         self.audit = _audit_log(settings)
@@ -254,6 +267,10 @@ class HubParts:
             idempotency_epoch=self.router.keys.epoch,
             expiring=list if self.tls is None else self.tls.expiring,
             shared=self.shared_methods,
+            tenants=self.tenant_calls,
+            tenants_lately=self.tenant_history.samples,
+            connections_of=lambda tenant: sum(each.principal.tenant == tenant for each in self.context.listeners),
+            calls_of=self._calls_of,
         )
 
     def _disk(self) -> Disk:
@@ -314,6 +331,16 @@ class HubParts:
     def _act_as(self, gateway: Principal, named: ActAs) -> Principal:
         return self.tenants.admitted(self.credentials.act_as(gateway, named))
 
+    def _keep_apart(self) -> None:
+        """Have tenants take turns, and count their calls: there are several from now on."""
+        self.pool.take_turns_by_tenant()
+        self.registrations.take_turns_by_tenant()
+        self.tenant_calls.begin(self.stats)
+
+    def _calls_of(self, tenant: str) -> tuple[int, int]:
+        calls = [call for call in self.router.calls() if call.tenant == tenant]
+        return len(calls), sum(not call.maybe_executed for call in calls)
+
     def _tenant_changed(self, tenant: str) -> None:
         self.shares.set_quotas(tenant)
         for connection in self.monitor.book.connections():
@@ -347,8 +374,9 @@ class HubParts:
         self._count(method, seconds, code, call.waited, call.ran, len(call.params), call.bytes_out)
         if self.usage.is_on:
             self.usage.count(call, code)
+            self.tenant_calls.count(call, method, seconds, code, FAILURES)
         if code:
-            self.health.failures.note(method, call.failure)
+            self.health.note(call, method)
         if self.tracer is not None:
             self.tracer.finished(call, method, seconds, code)
         if self.log_request is not None:
@@ -359,7 +387,10 @@ class HubParts:
             self.monitor.finished(call, seconds, code)
 
     def _sampled(self, sample: Sample) -> None:
-        self.router.breakers.look(sample.ended, failed_calls(sample))
+        self.router.breakers.look(sample.ended, failed_calls(sample), self.tenant_calls.ended())
+        if self.tenant_calls.is_on:
+            self.tenant_calls.rank(sample.ended)
+            self.tenant_history.take(sample.ended)
 
     def _opened(self, connection: Connection) -> None:
         self.authentication.opened(connection)

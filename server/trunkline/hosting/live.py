@@ -39,6 +39,7 @@ def stop_seconds(settings: Settings) -> tuple[float, float]:
 def _observe(parts: HubParts, settings: Settings) -> None:
     logging.getLogger().setLevel(settings.log_level.upper())
     parts.log_request = request_log(settings.log_requests)
+    parts.tenant_calls.labels = settings.metrics_tenants
     parts.failed.wanted = settings.keep_failed_params
     parts.data_folder.warn_below = settings.disk_warning_bytes
 

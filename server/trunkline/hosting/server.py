@@ -38,9 +38,9 @@ KEEP_ALIVE_SECONDS: Final = 75
 def http_server(parts: HubParts) -> tuple[HttpServer, McpDoor]:
     """The HTTP server, not started yet, and its MCP door, which has to be stopped before it."""
     health = parts.health
-    page = MetricsPage(parts.stats, parts.readings(), parts.figures.collect)
+    page = MetricsPage(parts.stats, parts.readings(), parts.figures.collect, parts.tenant_calls.stats)
     pages = Pages(
-        health.check,
+        health.open_to_all,
         lambda principal: detailed_services(health, principal),
         lambda: [heading(cause) for cause in health.missing()],
         lambda principal: page.render(parts.view.sight_of(principal)),

@@ -10,13 +10,14 @@ from typing import Any, Final
 
 from trunkline.control.pipelines import Pipelines
 from trunkline.edge.context import EdgeContext
-from trunkline.hub.authentication import NOT_AUTHENTICATED
+from trunkline.hub.authentication import NOT_ALLOWED
 from trunkline.hub.internal import call
 from trunkline.hub.principal import HUB, Principal
 from trunkline.hub.resumption import Resumption
 from trunkline.hub.router import Router
 from trunkline.hub.topic_spaces import TopicSpaces
 from trunkline.jobs.service import Jobs
+from trunkline.observe.tenant_calls import TenantCalls
 from trunkline.storage.durable import sync_folder
 from trunkline.storage.failures import told
 from trunkline.storage.tenant_folders import COLLECTIONS, tenant_folder
@@ -42,6 +43,7 @@ class Holdings:
         jobs: Jobs,
         spaces: TopicSpaces,
         pipelines: Pipelines,
+        counts: TenantCalls,
     ) -> None:
         self._data = data
         self._router = router
@@ -50,6 +52,7 @@ class Holdings:
         self._jobs = jobs
         self._spaces = spaces
         self._pipelines = pipelines
+        self._counts = counts
 
     async def counted(self, tenant: str) -> TenantThings:
         """How much of each kind a tenant has.
@@ -81,8 +84,8 @@ class Holdings:
         return len(names), size
 
     def disconnect(self, tenant: str, reason: str) -> TenantThings:
-        """End the connections (4501) and sessions of a tenant."""
-        closed = self._context.close_where(lambda who: who.tenant == tenant, NOT_AUTHENTICATED, reason)
+        """End the connections (4502) and sessions of a tenant: those that come now are refused with the same code."""
+        closed = self._context.close_where(lambda who: who.tenant == tenant, NOT_ALLOWED, reason)
         table = self._sessions.table
         theirs = [each for each in table.entries() if each.owner.connection.principal.tenant == tenant]
         for entry in theirs:
@@ -101,6 +104,7 @@ class Holdings:
             await self._delete_collections(tenant)
         await asyncio.to_thread(self._remove_folder, tenant)
         self._spaces.forget(tenant)
+        self._counts.forget(tenant)
         self._router.keys.outcomes.forget(tenant)
         self._pipelines.forget(tenant)
         return TenantThings(collections=len(there), jobs=jobs)

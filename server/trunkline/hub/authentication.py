@@ -28,6 +28,8 @@ from trunkline_protocol.hub_methods import AUTH
 
 CREDENTIALS_EXPIRED: Final = 4001
 NOT_AUTHENTICATED: Final = 4501
+NOT_ALLOWED: Final = 4502
+"""Close code of an origin, host, path, version or tenant that this hub does not serve: to try again is of no use."""
 TRY_AGAIN_LATER: Final = 1013
 
 LOST: Final = "the connection was lost while the authenticate hook was asked; call auth again"

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import logging
 import time
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -34,6 +35,7 @@ from trunkline_protocol.depth import require_depth
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.messages import UNREADABLE, Response
 from trunkline_protocol.principals import DEFAULT_TENANT, ENCODED_HUB
+from trunkline_protocol.tenant_turns import take_turns_by_tenant
 from trunkline_protocol.tenants import SharedNames, name_in
 
 RETRY_AFTER_MS: Final = 1000
@@ -76,6 +78,7 @@ class CalleeCalls(TenantBackend, Callees):
         self._methods: dict[str, ServedMethod] = {}
         self._running: dict[str, _Running] = {}
         self._backlog: Backlog[str] = Backlog(queue_limits, lambda: RETRY_AFTER_MS)
+        self.take_turns_by_tenant = partial(take_turns_by_tenant, self._backlog, queue_limits)
         self._ids = itertools.count(1)
 
     @property

@@ -155,8 +155,8 @@ class Router:
         info = call.info = self.backend.find_for(call)
         if info.limits is not None:
             self._limits.admit(call, info.limits, call.received)
-        if self._tripped and (breaker := self._tripped.get(info.name)) is not None:
-            breaker.admit(call, call.received)
+        if self._tripped:
+            self.breakers.admit(call, info.name, call.received)
         metadata = NO_METADATA
         if call.metadata:
             metadata = decode_metadata(call.metadata)

@@ -119,7 +119,8 @@ class TopicSpaces:
         return space
 
     def forget(self, tenant: str) -> None:
-        """Forget all topics of a tenant, other than ``default``, whose connections are closed."""
+        """Forget all topics of a tenant, other than ``default``, whose connections are closed, and its keys."""
+        self.default.broker.forget_keys(tenant)
         if (space := self._tenants.pop(tenant, None)) is not None:
             space.broker.end()
 

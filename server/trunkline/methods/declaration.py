@@ -112,6 +112,7 @@ def method(
     max_concurrency: int | None = None,
     max_calls: int | None = None,
     rate: float | None = None,
+    per_tenant: bool = False,
     technique: str | None = None,
     result: Any = None,
     errors: Mapping[int, Any] | Mapping[ErrorCode, Any] | None = None,
@@ -142,6 +143,7 @@ def method(
             runs alone.
         max_calls: its calls in flight in the hub, running and waiting; others are refused with 2002.
         rate: its calls a second, of all callers together; others are refused with 6003.
+        per_tenant: ``max_calls`` and ``rate`` are of each tenant: one that uses them up leaves those of the others.
 
     Raises:
         RegistrationError: one of these cannot be; the message says what can.
@@ -156,7 +158,7 @@ def method(
     _check_timeouts(name, timeout_ms, max_timeout_ms)
     if batch is not None and not isinstance(batch, Batch):
         raise RegistrationError(f"{name}: batch={batch!r} is no Batch; write batch=Batch(max_items=32)")
-    limits, codes = _limits(name, max_concurrency, max_calls, rate), _errors(name, errors)
+    limits, codes = _limits(name, max_concurrency, max_calls, rate, per_tenant), _errors(name, errors)
     options = MethodOptions(
         name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as, batch,
         tuple(recovery), limits, technique, result, codes,
@@ -204,17 +206,22 @@ def _mark(options: MethodOptions, function: Function) -> Function:
     return function
 
 
-def _limits(name: str, max_concurrency: int | None, max_calls: int | None, rate: float | None) -> MethodLimits | None:
+def _limits(
+    name: str, max_concurrency: int | None, max_calls: int | None, rate: float | None, per_tenant: object
+) -> MethodLimits | None:
     """The limits that a method declares, or None.
 
     Raises:
-        RegistrationError: one of them is not above zero.
+        RegistrationError: one of them is not above zero, or there is none that could be each tenant's.
     """
+    if not isinstance(per_tenant, bool) or (per_tenant and max_calls is None and rate is None):
+        words = "is for max_calls or rate; give one of them with it, or leave it out"
+        raise RegistrationError(f"{name}: per_tenant={per_tenant!r:.100} {words}")
     given = {"max_concurrency": max_concurrency, "max_calls": max_calls, "rate": rate}
     for option, number in given.items():
         if number is not None and not (isinstance(number, (int, float)) and 0 < number < math.inf):
             raise RegistrationError(f"{name}: {option}={number!r} is no number above zero; leave it out for no limit")
-    return None if given == dict.fromkeys(given) else MethodLimits(max_concurrency, max_calls, rate)
+    return None if given == dict.fromkeys(given) else MethodLimits(max_concurrency, max_calls, rate, per_tenant)
 
 
 def _errors(name: str, errors: object) -> dict[int, Any]:

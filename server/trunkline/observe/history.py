@@ -107,8 +107,13 @@ class History:
             workers: the totals of each executor, since the start.
         """
         methods: dict[str, MethodStats] = {}
+        if len(self._before) > len(self._stats.methods):
+            for gone in self._before.keys() - self._stats.methods.keys():  # those of a tenant that was deleted
+                del self._before[gone]
         for name, stats in self._stats.methods.items():
             before = self._before.get(name)
+            if before is not None and before.count > stats.count:  # deleted, and made again since
+                before = None
             if before is None or before.ok != stats.ok or before.errors != stats.errors:
                 methods[name] = stats.since(before) if before is not None else stats.copy()
                 self._before[name] = stats.copy()

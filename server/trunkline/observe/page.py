@@ -34,14 +34,27 @@ class Reading(NamedTuple):
     label: str | None = None
 
 
+OF_NOBODY: Final = frozenset(
+    f"trunkline_{name}"
+    for name in (
+        "ready", "health", "method_failing", "method_unavailable", "uptime_seconds", "start_time_seconds",
+    )
+)  # fmt: skip
+"""The metrics beside those of calls that tell nothing of what other tenants do."""
+
+
 class Sight(Protocol):
     """What somebody may be told of methods, by their keys."""
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether it may see what its own tenant does, and nothing of others."""
 
     def reaches(self, key: str) -> bool:
         """Whether it may be told of the method of a key."""
 
-    def counts(self, methods: Mapping[str, MethodStats]) -> Mapping[str, MethodStats]:
-        """The counts that it may see, by key."""
+    def own(self, pairs: Mapping[str, MethodStats]) -> Mapping[str, MethodStats]:
+        """The counts of its own tenant's calls by method, out of those by tenant and method."""
 
 
 class _Collected(Collector):
@@ -62,6 +75,7 @@ class MetricsPage:
         stats: counts of calls.
         readings: gives the other metrics of the hub, at each scrape.
         figures: gives what methods in executors count, at each scrape.
+        pairs: counts of calls by tenant and method.
     """
 
     def __init__(
@@ -69,8 +83,10 @@ class MetricsPage:
         stats: CallStats,
         readings: Callable[[], Iterable[Reading]],
         figures: Callable[[], Iterable[Metric]] = tuple,
+        pairs: CallStats | None = None,
     ) -> None:
         self._stats = stats
+        self._pairs = pairs or CallStats()
         self._figures = figures
         self._readings = readings
 
@@ -82,7 +98,8 @@ class MetricsPage:
 
     def _collect(self, sight: Sight) -> Iterable[Metric]:
         yield from map(_with_tenants, self._call_metrics(sight))
-        for reading in self._readings():
+        readings = self._readings()
+        for reading in (each for each in readings if each.name in OF_NOBODY) if sight.is_apart else readings:
             family = _FAMILIES[reading.kind](
                 reading.name, reading.help, labels=[reading.label] if reading.label else []
             )
@@ -90,10 +107,11 @@ class MetricsPage:
                 if reading.label != METHOD or sight.reaches(value):
                     family.add_metric([value] if reading.label else [], number)
             yield _with_tenants(family) if reading.label == METHOD else family
-        yield from self._figures()
+        if not sight.is_apart:
+            yield from self._figures()
 
     def _call_metrics(self, sight: Sight) -> Iterable[Metric]:
-        methods = sight.counts(self._stats.methods)
+        methods = sight.own(self._pairs.methods) if sight.is_apart else self._stats.methods
         calls = CounterMetricFamily("trunkline_calls", "Finished calls", labels=[METHOD, "outcome"])
         for name, stats in methods.items():
             calls.add_metric([name, "ok"], stats.ok)

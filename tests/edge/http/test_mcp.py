@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.edge.conftest import TOKEN
+from tests.hub.tenants import as_one_of, hub_of_tenants
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import peer
@@ -23,12 +24,16 @@ from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.shared.exceptions import MCPError
 
 
+def client(hub: RunningHub, token: str | None = None) -> AbstractAsyncContextManager[ClientSession]:
+    return client_at(f"http://127.0.0.1:{hub.port}/mcp", token)
+
+
 @asynccontextmanager
-async def client(hub: RunningHub, token: str | None = None) -> AsyncIterator[ClientSession]:
+async def client_at(url: str, token: str | None) -> AsyncIterator[ClientSession]:
     headers = {"Authorization": f"Bearer {token}"} if token else None
     async with (
         create_mcp_http_client(headers=headers) as http,
-        streamable_http_client(f"http://127.0.0.1:{hub.port}/mcp", http_client=http) as streams,
+        streamable_http_client(url, http_client=http) as streams,
         ClientSession(streams[0], streams[1]) as session,
     ):
         await session.initialize()
@@ -124,3 +129,18 @@ async def test_the_hubs_token_is_asked_for(token_hub: RunningHub) -> None:
     with pytest.raises((MCPError, ExceptionGroup)):
         async with client(token_hub, "wrong"):
             raise AssertionError("it let a wrong token in")
+
+
+async def test_tools_are_those_of_the_tenant(tmp_path: Path) -> None:
+    async with hub_of_tenants(tmp_path) as mock, as_one_of(mock, "acme") as acme, as_one_of(mock, "bolt") as bolt:
+        await acme.result("method.register", {"method": "acme.secret"})
+        await bolt.result("method.register", {"method": "bolt.own"})
+        url, tools = mock.url.replace("ws://", "http://").removesuffix("/ws") + "/mcp", {}
+        for token in ("acme", "bolt", "default"):
+            async with client_at(url, token) as session:
+                tools[token] = {tool.name for tool in (await session.list_tools()).tools}
+                refused = await session.call_tool("acme.nothing" if token == "acme" else "acme.secret", {})
+                assert refused.is_error
+        assert "acme.secret" in tools["acme"]
+        assert "bolt.own" in tools["bolt"]
+        assert tools["acme"] - {"acme.secret"} == tools["bolt"] - {"bolt.own"} == tools["default"]

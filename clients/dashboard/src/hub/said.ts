@@ -79,10 +79,10 @@ export type DetailedHealth = {
   since: number;
   worker_id: string;
   uptime_seconds: number;
-  request_count: number;
-  error_count: number;
-  error_rate: number;
-  active_requests: number;
+  request_count: number | null;
+  error_count: number | null;
+  error_rate: number | null;
+  active_requests: number | null;
   memory_usage: Memory | null;
   cpu_percent: number | null;
   pipelines_loaded: number;
@@ -189,7 +189,10 @@ export type GroupHealth = {
    * executors that answer
    */
   serving: number;
-  waiting_requests: number;
+  /**
+   * null for those who may not see what other tenants do
+   */
+  waiting_requests: number | null;
   causes: Cause[];
 };
 
@@ -301,6 +304,7 @@ export type Metrics = {
   methods: Record<string, MethodMetrics>;
   workers: Record<string, WorkerMetrics>;
   tenants?: Record<string, Record<string, MethodMetrics>>;
+  by_tenant?: Record<string, TenantMetrics>;
   series?: MetricsSample[];
 };
 
@@ -384,6 +388,16 @@ export type SubscribedPattern = {
   pattern: string;
   subscribers: number;
   tenant?: string;
+};
+
+export type TenantMetrics = {
+  count: number;
+  failed: number;
+  refused: number;
+  seconds: number;
+  executor_seconds: number;
+  bytes_in: number;
+  bytes_out: number;
 };
 
 export type TopicList = {

@@ -29,6 +29,7 @@ _CLOSE_ERRORS: Final = {
     4001: ErrorCode.UNAUTHENTICATED,
     4500: ErrorCode.INVALID_REQUEST,
     4501: ErrorCode.UNAUTHENTICATED,
+    4502: ErrorCode.FORBIDDEN,
 }
 """Errors in place of the close codes that a WebSocket would be closed with."""
 

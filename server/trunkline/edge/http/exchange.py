@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from trunkline.edge.context import EdgeContext
 from trunkline.edge.http.request import EVENT_STREAM
-from trunkline.hub.authentication import CREDENTIALS_EXPIRED, NOT_AUTHENTICATED, Authentication
+from trunkline.hub.authentication import CREDENTIALS_EXPIRED, NOT_ALLOWED, NOT_AUTHENTICATED, Authentication
 from trunkline.hub.client_connection import ClientConnection
 from trunkline.hub.connection import ClientCall, Connection, Door, Services, Traffic
 from trunkline.hub.outbox import Outbox
@@ -319,6 +319,8 @@ def _ended(code: int, reason: str, *, maybe_executed: bool) -> RpcError:
     """The error of a call whose connection is closed with this code."""
     if code in (CREDENTIALS_EXPIRED, NOT_AUTHENTICATED):
         return RpcError(ErrorCode.UNAUTHENTICATED, reason, maybe_executed=maybe_executed)
+    if code == NOT_ALLOWED:
+        return RpcError(ErrorCode.FORBIDDEN, reason, maybe_executed=maybe_executed)
     return RpcError(ErrorCode.WORKER_UNAVAILABLE, reason, maybe_executed=maybe_executed, retry_after_ms=1000)
 
 

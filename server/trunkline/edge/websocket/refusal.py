@@ -16,12 +16,9 @@ from typing_extensions import override
 from trunkline.edge.access.rules import SUBPROTOCOLS, offered_subprotocols
 from trunkline.edge.fragments import TRY_AGAIN_LATER
 from trunkline.edge.transport import CLOSE_TIMEOUT, LingeringTransport, close_reason
-from trunkline.hub.authentication import NOT_AUTHENTICATED
+from trunkline.hub.authentication import NOT_ALLOWED, NOT_AUTHENTICATED
 from trunkline_protocol import REFUSAL_SUBPROTOCOL
 from trunkline_protocol.errors import ErrorCode, RpcError
-
-NOT_ALLOWED: Final = 4502
-"""Close code of an origin, host, path or version that this hub does not serve: another attempt would fail as well."""
 
 INTERNAL_ERROR: Final = 1011
 
