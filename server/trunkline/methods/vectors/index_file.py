@@ -30,7 +30,7 @@ from trunkline.methods.vectors import checked_file
 from trunkline.methods.vectors.changes import Item
 from trunkline.methods.vectors.checked_file import CheckedFileWriter
 from trunkline.methods.vectors.structures import Flat, IndexSpec
-from trunkline.methods.vectors.touched import Reference, Unusable, encoded
+from trunkline.methods.vectors.touched import Missing, Reference, Unusable, encoded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -131,14 +131,15 @@ def read_index_file(path: Path, reference: Reference, spec: IndexSpec, more: int
         more: items that will be added soon.
 
     Raises:
-        Unusable: it is not there, is another, or is not what was written.
+        Missing: it is not there.
+        Unusable: it is another, or is not what was written.
         OSError: it cannot be read.
     """
     with contextlib.ExitStack() as opened:
         try:
             descriptor = opened.enter_context(checked_file.opened(path))
         except FileNotFoundError:
-            raise Unusable("it is gone") from None
+            raise Missing("it is not there, as after a restore: a backup has none") from None
         directory = _read_directory(descriptor, reference, spec)
         rows = sum(part.rows for part in directory.parts)
         structure = Flat(spec, rows, rows + more)

@@ -16,7 +16,7 @@ from trunkline.methods.vectors.derived_file import GivenUp
 from trunkline.methods.vectors.index import VectorIndex
 from trunkline.methods.vectors.index_file import IndexFileWriter, read_index_file
 from trunkline.methods.vectors.rows import CollectionFile
-from trunkline.methods.vectors.touched import PREFIX, Reference, Unusable
+from trunkline.methods.vectors.touched import PREFIX, Missing, Reference, Unusable
 from trunkline.storage.durable import sync_data, whole_file
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ class KeptIndex:
             index = self._load(reference)
         except (Unusable, OSError) as error:
             where = file.folder if reference is None else reference.path(file.folder)
-            logger.warning("%s: the index file is not used, all rows are read: %s", where, error)
+            level = logging.INFO if isinstance(error, Missing) else logging.WARNING
+            logger.log(level, "%s: the index file is not used, all rows are read: %s", where, error)
             file.forget_index()
             return None
         self.is_unchecked, self._is_first = True, False
