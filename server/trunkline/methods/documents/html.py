@@ -36,6 +36,8 @@ KNOWN: Final = frozenset({
 })  # fmt: skip
 """Names of elements that pages have."""
 LISTS: Final = frozenset({"ol", "ul", "menu", "dir"})
+SETTLING: Final = frozenset({*VERBATIM, *LISTS, *HEADINGS, "table", "dl"})
+"""What no item or term goes on behind: it stands for itself."""
 LAYOUT: Final = frozenset({*HEADINGS, *VERBATIM, "table", "form"})
 """What no cell of data has: a table that has it puts a page in order, and its cells are read one by one."""
 
@@ -186,22 +188,15 @@ class _Walk:
     def _begin(self, element: _Element, name: str, is_layout: bool) -> None:
         if name == "br":
             self._take("\n" if self._verbatim is not None else _BREAK)
-        elif self._verbatim is not None:
+        if self._verbatim is not None or self._is_inline(name):
             return
-        elif name not in BLOCKS:
-            if name in APART or "-" in name:
-                self._take(" ")
-            return
-        else:
-            self._flush()
+        self._flush()
+        if name in SETTLING:
+            self._settle()
         if name in VERBATIM:
-            self._settle()
             self._verbatim = []
-        elif name in LISTS or name in ("table", "dl"):
-            self._settle()
+        elif name in LISTS or name == "table":
             self._open(element, name, is_layout)
-        elif name in HEADINGS:
-            self._settle()
         elif name == "li" and self._cells is None:
             self._settle()
             self._item, self._marker = [], self._next_marker(element)
@@ -210,6 +205,12 @@ class _Walk:
             self._cells = []
         elif name in ("td", "th") and self._cells is not None:
             self._cells.append("")
+
+    def _is_inline(self, name: str) -> bool:
+        """Whether an element is within a line; that which stands apart is given its space."""
+        if name not in BLOCKS and (name in APART or "-" in name):
+            self._take(" ")
+        return name not in BLOCKS
 
     def _open(self, element: _Element, name: str, is_layout: bool) -> None:
         if name == "table":
@@ -232,11 +233,8 @@ class _Walk:
         if name in VERBATIM and self._verbatim is not None:
             text, self._verbatim = "".join(self._verbatim).replace("\r\n", "\n").replace("\r", "\n"), None
             self._blocks.add("code", text.strip("\n").rstrip())
-        elif self._verbatim is not None:
+        elif self._verbatim is not None or self._is_inline(name):
             return
-        elif name not in BLOCKS:
-            if name in APART or "-" in name:
-                self._take(" ")
         elif name in HEADINGS:
             self._heading(HEADINGS[name])
         elif name == "dt":

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from trunkline.methods.documents.blocks import FileText
-from trunkline.methods.documents.split import Passage
+from trunkline.methods.documents.split import Parsed
 
 RESERVED: Final = frozenset(
     {"source", "title", "start", "end", "part", "parts", "page", "document", "headings", "blocks"}
@@ -67,16 +66,14 @@ def fingerprint(data: bytes, source: str, settings: dict[str, Any]) -> str:
     return digest.hexdigest()[:32]
 
 
-def items_of(
-    passages: Sequence[Passage], document: FileText, source: str, title: str, version: str, own: dict[str, Any]
-) -> list[Item]:
+def items_of(document: Parsed, source: str, title: str, version: str, own: dict[str, Any]) -> list[Item]:
     """The passages of a document as items. An id depends on a passage's text, and on how often it came before."""
     items = []
     seen: dict[str, int] = {}
-    for part, passage in enumerate(passages):
+    passages = document.passages
+    for part, (passage, page) in enumerate(zip(passages, document.pages, strict=True)):
         digest = hashlib.sha256(passage.text.encode()).hexdigest()[:24]
         times = seen[digest] = seen.get(digest, -1) + 1
-        page = document.page_at(passage.start)
         metadata = own | {
             "source": source, "title": title, "start": passage.start, "end": passage.end,
             "part": part, "parts": len(passages), "document": version, "headings": [*passage.headings],
