@@ -21,7 +21,8 @@ def test_items_with_links_and_emphasis_are_whole() -> None:
     <ul><li>no setup</ul></li></ul><ol start=3><li>three<li value=7><p>seven</p><p>more</p><li>eight</ol>"""
     assert blocks(page) == [
         ("list_item", "- Transactions are atomic, consistent."), ("list_item", "- Zero-configuration"),
-        ("list_item", "- no setup"), ("list_item", "3. three"), ("list_item", "7. seven\nmore"), ("list_item", "8. eight"),
+        ("list_item", "- no setup"), ("list_item", "3. three"), ("list_item", "7. seven\nmore"),
+        ("list_item", "8. eight"),
     ]  # fmt: skip
 
 

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from tests.methods.document_files import word_model
 from trunkline.methods.documents.blocks import FileText
 from trunkline.methods.documents.extract import from_text
+from trunkline.methods.documents.html import read_html
 from trunkline.methods.documents.markdown import read_markdown, read_plain
-from trunkline.methods.documents.split import CHARACTERS_A_TOKEN, SEGMENT, Splitter
+from trunkline.methods.documents.split import CHARACTERS_A_TOKEN, SEGMENT, Passage, Splitter
 from trunkline.methods.documents.tokens import ModelTokens, load_tokens
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -157,7 +158,6 @@ def test_passages_know_what_they_stand_below(tokens: ModelTokens) -> None:
     assert {passage.headings for passage in passages} == {("Opening",), ("Opening", "Why so?")}
     assert passages[-1].text == "Why so?\n\nBecause."
     assert passages[-1].context == "Guide > Opening"
-    assert "mode | how it is opened\nvfs | the name of the file system" in "".join(each.text for each in passages)
 
 
 def test_code_is_cut_after_lines_and_keeps_its_indentation(tokens: ModelTokens) -> None:

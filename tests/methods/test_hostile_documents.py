@@ -1,4 +1,4 @@
-"""Whatever a document does to its parser: it takes the time and memory that the hub's operator says, and others none."""
+"""Whatever a document does to its parser: it takes the time and memory that the operator says, and others none."""
 
 from __future__ import annotations
 

@@ -151,6 +151,7 @@ class _Walk:
         self._counts: list[int | None] = []
         self._tables: list[bool] = []
         self._marker = ""
+        self._in_term = False
 
     def over(self, tree: _Element) -> None:
         """Add all blocks of a tree."""
@@ -190,6 +191,9 @@ class _Walk:
             self._take("\n" if self._verbatim is not None else _BREAK)
         if self._verbatim is not None or self._is_inline(name):
             return
+        if name in ("dt", "dd"):  # a term may be left open
+            self._end_term()
+            self._in_term = name == "dt"
         self._flush()
         if name in SETTLING:
             self._settle()
@@ -238,7 +242,7 @@ class _Walk:
         elif name in HEADINGS:
             self._heading(HEADINGS[name])
         elif name == "dt":
-            self._terms += filter(None, [self._taken()])
+            self._end_term()
         else:
             self._flush()
             self._close(name)
@@ -262,6 +266,11 @@ class _Walk:
             if self._cells is not None or self._item is not None:
                 self._settle()
             self._blocks.add("heading", text, level)
+
+    def _end_term(self) -> None:
+        if self._in_term and (text := self._taken()):
+            self._terms.append(text)
+        self._in_term = False
 
     def _taken(self) -> str:
         """The words that were gathered, as a reader sees them, in one line but for the breaks in it."""
