@@ -8,6 +8,7 @@ replaces its older version once it is in as a whole. Run again after any interru
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NotRequired
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,8 +16,16 @@ from typing_extensions import TypedDict
 
 from trunkline import Context, ErrorCode, RpcError, method
 from trunkline.defaults import DEFAULT_MODEL, DOCUMENT_MEGABYTES, DOCUMENT_SECONDS
+from trunkline.methods.documents.filling import Filling, Fillings
 from trunkline.methods.documents.folders import Roots
-from trunkline.methods.documents.plan import first_id
+from trunkline.methods.documents.listing import (
+    MAX_PAGE,
+    DocumentDescription,
+    DocumentPage,
+    describe_document,
+    list_documents,
+)
+from trunkline.methods.documents.plan import MAX_SOURCE, first_id
 from trunkline.methods.documents.process import Processed, ProcessRun
 from trunkline.methods.documents.reading import Reader
 from trunkline.methods.documents.sources import Source, Text, pending
@@ -72,11 +81,14 @@ class DocumentMethods:
 
     def __init__(self) -> None:
         self._documents_root: str | None = None
+        self._fillings = Fillings(None)
         self._reader = Reader(DEFAULT_MODEL, DOCUMENT_SECONDS, DOCUMENT_MEGABYTES)
 
     def load(self, settings: Mapping[str, Any]) -> None:
-        """Take ``model``, ``documents_root``, ``document_seconds`` and ``document_megabytes`` of the settings."""
+        """Take ``model``, ``data_dir`` and what begins with ``document`` of the settings."""
         self._documents_root = settings.get("documents_root")
+        data = settings.get("data_dir")
+        self._fillings = Fillings(Path(data) / "documents" if data else None)
         self._reader = Reader(
             settings.get("model") or DEFAULT_MODEL,
             settings.get("document_seconds") or DOCUMENT_SECONDS,
@@ -126,9 +138,44 @@ class DocumentMethods:
             }
             job = await ctx.call("jobs.create", {"method": "documents.process", "params": params} | _once(ctx))
             return {"job": job}
-        run = ProcessRun(ctx, collection, documents, roots, reading, model)
-        await run.work()
+        with self._fillings.begun(ctx.principal.tenant, collection) as filling:
+            run = ProcessRun(ctx, collection, documents, roots, reading, model, filling)
+            await run.work()
         return run.result(len(ignored))
+
+    @method("documents.filling", idempotent=True)
+    async def filling(self, collection: Name, ctx: Context) -> Filling:
+        """Tell how far the calls and jobs are that process documents into a collection now; all 0 where none does."""
+        return self._fillings.of(ctx.principal.tenant, collection)
+
+    @method("documents.list", idempotent=True, runs_as="method")
+    async def list(
+        self,
+        collection: Name,
+        ctx: Context,
+        prefix: Annotated[str, Field(max_length=MAX_SOURCE)] = "",
+        limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 100,
+        cursor: Annotated[str, Field(max_length=MAX_SOURCE)] = "",
+    ) -> DocumentPage:
+        """List the documents of a collection in order of their names (by code point), a page at a time.
+
+        Args:
+            prefix: of the names.
+            cursor: of the page before; documents behind it are listed.
+
+        Raises:
+            RpcError: 4001, there is no such collection.
+        """
+        return await list_documents(ctx, collection, prefix, limit, cursor)
+
+    @method("documents.get", idempotent=True, runs_as="method")
+    async def get(self, collection: Name, source: Text, ctx: Context) -> DocumentDescription:
+        """Describe a document: its title, version, passages, size, note, and when it was put in.
+
+        Raises:
+            RpcError: 4001, there is no such collection; -32602, no such document in it.
+        """
+        return await describe_document(ctx, collection, source)
 
     @method("documents.delete", idempotent=True, runs_as="method")
     async def delete(self, collection: Name, source: Text, ctx: Context) -> DeletedPassages:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from trunkline.methods.documents.split import Parsed
 
 RESERVED: Final = frozenset(
-    {"source", "title", "start", "end", "part", "parts", "page", "document", "headings", "blocks"}
+    {"source", "title", "start", "end", "part", "parts", "page", "document", "headings", "blocks", "about"}
 )
 """Names in the metadata of a passage that are not the caller's."""
 FORMAT: Final = 2
@@ -25,6 +25,8 @@ FORMAT: Final = 2
 MAX_SOURCE: Final = 1024
 _MAX_PREFIX: Final = 460
 
+ABOUT: Final = "about"
+"""Of a first passage: what is known of the document beside its passages."""
 CONTEXT: Final = "context"
 """Of an item that is planned: what is embedded before its text. It is not the collection's."""
 
@@ -66,7 +68,9 @@ def fingerprint(data: bytes, source: str, settings: dict[str, Any]) -> str:
     return digest.hexdigest()[:32]
 
 
-def items_of(document: Parsed, source: str, title: str, version: str, own: dict[str, Any]) -> list[Item]:
+def items_of(
+    document: Parsed, source: str, title: str, version: str, own: dict[str, Any], about: dict[str, Any]
+) -> list[Item]:
     """The passages of a document as items. An id depends on a passage's text, and on how often it came before."""
     items = []
     seen: dict[str, int] = {}
@@ -82,6 +86,8 @@ def items_of(document: Parsed, source: str, title: str, version: str, own: dict[
         name = f"{digest}.{times}" if times else digest
         item_id = f"{_prefix(source)}#{name}" if part else first_id(source)
         items.append({"id": item_id, "text": passage.text, "metadata": metadata, CONTEXT: passage.context})
+    if items:
+        items[0]["metadata"][ABOUT] = about
     return items
 
 

@@ -20,6 +20,7 @@ from typing_extensions import TypedDict
 
 from trunkline import Context, ErrorCode, RpcError
 from trunkline.methods.documents.blocks import Unreadable
+from trunkline.methods.documents.filling import FillingCall
 from trunkline.methods.documents.folders import FoundFile, Roots
 from trunkline.methods.documents.plan import (
     Item,
@@ -143,6 +144,7 @@ class ProcessRun:
     Args:
         reading: how documents are read and split; its settings are part of each document's fingerprint.
         model: what made the collection's vectors, if it has any.
+        filling: is told how far it is.
     """
 
     def __init__(
@@ -153,6 +155,7 @@ class ProcessRun:
         roots: Roots,
         reading: Reading,
         model: str | None,
+        filling: FillingCall,
     ) -> None:
         self.removed = 0
         self.entries = [Entry(each) for each in documents]
@@ -163,6 +166,7 @@ class ProcessRun:
         self._one_at_a_time = asyncio.Lock()
         self._over = False
         self._model = model
+        self._filling = filling
         self._batches = asyncio.Semaphore(BATCHES_AT_ONCE)
         self._passages_done = 0
         self._current: str | None = None
@@ -179,6 +183,7 @@ class ProcessRun:
         """
         gate = asyncio.Semaphore(GROUPS_AT_ONCE)
         waiting = iter(self.entries)
+        self._filling.tell(0, len(self.entries))
         is_files = any(isinstance(entry.pending.content, FoundFile) for entry in self.entries)
         self._sent = self._turn = await self._draw()
         try:
@@ -254,7 +259,9 @@ class ProcessRun:
         else:
             entry.note = document.note
             entry.title = document.title or pending.source.rpartition("/")[2]
-            entry.items = items_of(document, pending.source, entry.title, entry.version, pending.metadata)
+            about = {"bytes": len(data), "processed_at": int(time.time() * 1000)}
+            about |= {"note": document.note} if document.note else {}
+            entry.items = items_of(document, pending.source, entry.title, entry.version, pending.metadata, about)
             entry.passages = len(document.passages)
 
     # --- the collection ---
@@ -389,6 +396,7 @@ class ProcessRun:
         if now < self._reported + REPORT_EVERY and not at_once:
             return
         self._reported = now
+        self._filling.tell(sum(entry.finished for entry in self.entries), len(self.entries))
         self._ctx.progress(
             {
                 "stage": "reading" if self._read < len(self.entries) else "embedding",
