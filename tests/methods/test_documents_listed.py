@@ -83,7 +83,7 @@ async def test_all_that_is_known_of_a_document(methods: LocalMethods) -> None:
         "processed_at": found["processed_at"],
     }  # fmt: skip
     assert len(found["version"]) == 32
-    with pytest.raises(RpcError, match="there is no document 'b.txt'") as caught:
+    with pytest.raises(RpcError, match=r"there is no document 'b\.txt'") as caught:
         await methods.call("documents.get", {"collection": COLLECTION, "source": "b.txt"})
     assert caught.value.code == ErrorCode.INVALID_PARAMS
 

@@ -112,14 +112,16 @@ def ingest(
     tenant: Tenant = None,
 ) -> None:
     """Read documents, split them into passages and add these to a collection; passages already in it are skipped."""
-    if yes and not prune:
-        fail(EXIT_USAGE, "--yes is for --prune")
-    if prune and server_path:
-        fail(EXIT_USAGE, "--prune looks for files on this machine: omit --server-path")
-    if job and not server_path:
-        fail(EXIT_USAGE, "--job needs files on the hub's machine: add --server-path, or omit --job")
-    if job and tenant is not None:
-        fail(EXIT_USAGE, "--job follows the job's events, which are its tenant's: give a token of that tenant instead")
+    refusals = {
+        "--yes is for --prune": yes and not prune,
+        "--prune looks for files on this machine: omit --server-path": prune and server_path,
+        "--job needs files on the hub's machine: add --server-path, or omit --job": job and not server_path,
+        "--job follows the job's events, which are its tenant's: give a token of that tenant instead": (
+            job and tenant is not None
+        ),
+    }
+    for refusal in (why for why, holds in refusals.items() if holds):
+        fail(EXIT_USAGE, refusal)
     options = {"overlap_tokens": overlap_tokens} | ({"chunk_tokens": chunk_tokens} if chunk_tokens else {})
     params = {"collection": collection, "options": options}
     globs = {"include": include or [], "exclude": exclude or []}

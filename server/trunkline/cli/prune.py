@@ -14,25 +14,31 @@ if TYPE_CHECKING:
 
 
 def name_of(path: Path) -> str:
-    """What a path is called: from the working directory on where it is inside, else as a whole, so that none is twice."""
+    """What a path is called: from the working directory on where it is inside, else as a whole: none is there twice."""
     return path.relative_to(Path.cwd()).as_posix() if path.is_relative_to(Path.cwd()) else path.as_posix()
+
+
+def prefix_of(folder: Path) -> str:
+    """What the names of all files of a folder begin with."""
+    name = name_of(Path(os.path.normpath(folder)))
+    return "" if name == "." else f"{name.rstrip('/')}/"
 
 
 async def prune_documents(hub: Hub, collection: str, paths: Sequence[str], delete: bool) -> None:
     """List the documents below some folders whose files are gone, and delete them if that is wanted.
 
-    A folder that cannot be read, or has nothing in it as one has where a disk is not mounted, is passed over, and so
-    is what is below a folder that cannot be read: nothing can be said of those files.
+    Where a folder or one below it cannot be read, or there is no file at all, as where a disk is not mounted, nothing
+    can be said of the files, and nothing is deleted.
     """
     gone: list[str] = []
-    for text in paths:
-        root = Path(os.path.abspath(text))
-        if (why := unreadable(root)) is not None:
-            say(f"{text}: nothing is pruned: {why}", error=True)
-            continue
-        prefix = f"{name_of(root).rstrip('/')}/" if name_of(root) != "." else ""
+    for root in (Path.cwd() / path for path in paths):
+        prefix = prefix_of(root)
         known = await documents_of(hub, collection, prefix)
-        files = names_below(root, prefix)
+        try:
+            files = names_below(root, prefix)
+        except OSError as error:
+            say(f"{root}: nothing is pruned: {error}", error=True)
+            continue
         gone += sorted(known - files)
     verb = "deleted" if delete else "would be deleted (--yes does it)"
     for source in gone:
@@ -40,16 +46,6 @@ async def prune_documents(hub: Hub, collection: str, paths: Sequence[str], delet
             await hub.call("documents.delete", {"collection": collection, "source": source})
         say(f"  {source}")
     say(f"pruned    {len(gone):>9,}   documents whose file is gone {verb if gone else ''}".rstrip())
-
-
-def unreadable(folder: Path) -> str | None:
-    """Why nothing can be said of the files of a folder; None where it can be."""
-    try:
-        return None if any(os.scandir(folder)) else "there is nothing in it"
-    except NotADirectoryError:
-        return "it is no folder"
-    except OSError as error:
-        return f"it cannot be read: {error.strerror or error}"
 
 
 async def documents_of(hub: Hub, collection: str, prefix: str) -> set[str]:
@@ -67,15 +63,18 @@ def names_below(root: Path, prefix: str) -> set[str]:
     """The names that the files of a folder have as documents, whatever they are.
 
     Raises:
-        OSError: a folder cannot be read.
+        OSError: a folder cannot be read, or has no files.
     """
     from trunkline.methods.documents.folders import source_name
 
     def refuse(error: OSError) -> None:
         raise error
 
-    return {
+    found = {
         source_name(f"{prefix}{(Path(folder) / name).relative_to(root).as_posix()}")
         for folder, _, names in os.walk(root, onerror=refuse)
         for name in names
     }
+    if not found:
+        raise FileNotFoundError("there is no file in it")
+    return found

@@ -93,7 +93,10 @@ async def describe_document(ctx: Context, collection: str, source: str) -> Docum
         )
     listed, about = _listed(first), first["metadata"].get(ABOUT, {})
     described: DocumentDescription = {
-        **listed,
+        "source": listed["source"],
+        "title": listed["title"],
+        "passages": listed["passages"],
+        "complete": listed["complete"],
         "version": first["metadata"]["document"] if listed["complete"] else None,
         "bytes": about.get("bytes"),
         "processed_at": about.get("processed_at"),

@@ -72,7 +72,7 @@ def items_of(
     document: Parsed, source: str, title: str, version: str, own: dict[str, Any], about: dict[str, Any]
 ) -> list[Item]:
     """The passages of a document as items. An id depends on a passage's text, and on how often it came before."""
-    items = []
+    items: list[Item] = []
     seen: dict[str, int] = {}
     passages = document.passages
     for part, (passage, page) in enumerate(zip(passages, document.pages, strict=True)):

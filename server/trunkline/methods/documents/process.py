@@ -259,7 +259,7 @@ class ProcessRun:
         else:
             entry.note = document.note
             entry.title = document.title or pending.source.rpartition("/")[2]
-            about = {"bytes": len(data), "processed_at": int(time.time() * 1000)}
+            about: dict[str, Any] = {"bytes": len(data), "processed_at": int(time.time() * 1000)}
             about |= {"note": document.note} if document.note else {}
             entry.items = items_of(document, pending.source, entry.title, entry.version, pending.metadata, about)
             entry.passages = len(document.passages)

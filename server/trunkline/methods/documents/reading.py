@@ -37,8 +37,8 @@ class Reader:
         Raises:
             RpcError: -32602, the model does not read such sizes; 4001 or 3002, there is no tokenizer.
         """
-        sizes = await in_thread(self._files, self._sizes, chunk_tokens, overlap_tokens)
-        return Reading(self._model, *sizes, self._files, self._waiting, self._parsers)
+        tokens, overlap = await in_thread(self._files, self._sizes, chunk_tokens, overlap_tokens)
+        return Reading(self._model, tokens, overlap, self._files, self._waiting, self._parsers)
 
     def _sizes(self, chunk_tokens: int | None, overlap_tokens: int) -> tuple[int, int]:
         if self._tokens is None:
