@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 import pytest_asyncio
 
-for library in ("faiss", "trafilatura", "pypdf", "markitdown", "semantic_text_splitter"):
+for library in ("faiss", "pypdf", "semantic_text_splitter"):
     pytest.importorskip(library)
 
 from tests.hub.tenants import as_one_of, hub_of_tenants  # noqa: E402
@@ -65,6 +65,9 @@ TRIALS: Final[Trials] = {
     "vectors.search": of_collection(text="a cat sleeps"),
     "vectors.upsert": of_collection(items=[{"id": "a", "text": "bolt was here"}]),
     "documents.delete": of_collection(source="acme.md"),
+    "documents.filling": of_collection(),
+    "documents.get": of_collection(source="acme.md"),
+    "documents.list": of_collection(),
     "documents.process": of_collection(sources=[{"text": "Of bolt.", "source": "acme.md"}], create=False),
     "rag.check": "keeps nothing",
     "rag.execute": asks(),

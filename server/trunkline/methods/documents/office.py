@@ -1,0 +1,160 @@
+"""From files of Office to blocks of text."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator
+from typing import Any, Final
+from xml.etree import ElementTree
+
+from trunkline.methods.documents.blocks import FileText, TextBuilder, Unreadable, clean
+from trunkline.methods.documents.html import read_html, reading_as
+
+MAX_UNPACKED: Final = 256 * 2**20
+MAX_UNPACKED_XML: Final = 32 * 2**20
+"""Of a file: what is in it unpacked, and the part of that which becomes a tree in memory."""
+_DUBLIN_CORE: Final = "{http://purl.org/dc/elements/1.1/}"
+_WORDS: Final = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
+
+
+def open_archive(data: bytes) -> zipfile.ZipFile:
+    """The archive that a file is, looked at before anything is unpacked.
+
+    No more than the sizes that are declared is unpacked later, which ``zipfile`` sees to.
+
+    Raises:
+        Unreadable: more than it seems (a zip bomb).
+    """
+    archive = zipfile.ZipFile(io.BytesIO(data))
+    members = archive.infolist()
+    unpacked = sum(member.file_size for member in members)
+    xml = sum(member.file_size for member in members if member.filename.endswith((".xml", ".rels", ".xhtml", ".html")))
+    for size, limit in ((unpacked, MAX_UNPACKED), (xml, MAX_UNPACKED_XML)):
+        if size > limit:
+            raise Unreadable(f"it unpacks to {size:,} bytes, more than {limit:,}: split it, or take its pictures out")
+    return archive
+
+
+def title_of(archive: zipfile.ZipFile) -> str | None:
+    """The title in the properties of a file of Office."""
+    if "docProps/core.xml" not in archive.namelist():
+        return None
+    try:
+        # Bounded by open_archive; entities that multiply are refused by expat 2.4 and later.
+        core = ElementTree.fromstring(archive.read("docProps/core.xml"))  # noqa: S314
+    except ElementTree.ParseError:
+        return None  # the properties are damaged, and the document need not be
+    return core.findtext(f"{_DUBLIN_CORE}title")
+
+
+def read_docx(data: bytes) -> FileText:
+    """The text of a Word document: body, notes and comments, and what its pages have at their top and bottom.
+
+    Raises:
+        Unreadable: damaged, or more than it seems.
+    """
+    import mammoth
+
+    with reading_as("docx"), open_archive(data) as archive:
+        if "word/document.xml" not in archive.namelist():
+            raise Unreadable("it is a zip archive that holds no Word document")
+        title = title_of(archive)
+        around = _headers(archive)
+        page: Any = mammoth.convert_to_html(
+            io.BytesIO(data), style_map="comment-reference => sup", convert_image=mammoth.images.img_element(_no_image)
+        )
+        body = read_html(f"<!doctype html><body>{page.value}</body>") if page.value.strip() else FileText(None, "")
+    built = TextBuilder()
+    built.extend(body)
+    for text in around:
+        built.add("paragraph", text)
+    return built.build(title or body.title)
+
+
+def _no_image(_image: Any) -> dict[str, str]:
+    return {}
+
+
+def _headers(archive: zipfile.ZipFile) -> list[str]:
+    """The texts of headers and footers, each once."""
+    found: dict[str, None] = {}
+    for name in sorted(archive.namelist()):
+        if name.startswith(("word/header", "word/footer")) and name.endswith(".xml"):
+            root = ElementTree.fromstring(archive.read(name))  # noqa: S314
+            for paragraph in root.iter(f"{_WORDS}p"):
+                text = clean("".join(part.text or "" for part in paragraph.iter(f"{_WORDS}t")))
+                if text.strip():
+                    found[text] = None
+    return list(found)
+
+
+def read_pptx(data: bytes) -> FileText:
+    """The text of a presentation, slide by slide: titles, words of shapes and tables, and the speaker's notes.
+
+    Raises:
+        Unreadable: damaged, or more than it seems.
+    """
+    import pptx
+
+    built, starts = TextBuilder(), []
+    with reading_as("pptx"), open_archive(data):
+        presentation = pptx.Presentation(io.BytesIO(data))
+        for slide in presentation.slides:
+            starts.append(built.length + 2 if built.blocks else 0)
+            title = slide.shapes.title
+            if title is not None:
+                built.add("heading", title.text_frame.text.replace("\v", " "), 1)
+            for shape in _shapes(slide.shapes):
+                if title is None or shape.shape_id != title.shape_id:
+                    _add_shape(built, shape)
+            if slide.has_notes_slide and (notes := slide.notes_slide.notes_text_frame) is not None:
+                built.add("paragraph", notes.text.replace("\v", "\n"))
+        return built.build(presentation.core_properties.title or None, pages=starts)
+
+
+def _shapes(shapes: Any) -> Iterator[Any]:
+    """Shapes, those of groups among them; groups within groups as deep as a stack takes them."""
+    waiting = [*reversed(list(shapes))]
+    while waiting:
+        shape = waiting.pop()
+        if hasattr(shape, "shapes"):
+            waiting += reversed(list(shape.shapes))
+        else:
+            yield shape
+
+
+def _add_shape(built: TextBuilder, shape: Any) -> None:
+    if getattr(shape, "has_table", False):
+        for row in shape.table.rows:
+            built.add("table_row", row_of([cell.text for cell in row.cells]))
+    elif shape.has_text_frame:
+        for paragraph in shape.text_frame.paragraphs:
+            built.add("paragraph", paragraph.text.replace("\v", "\n"))
+
+
+def read_xlsx(data: bytes) -> FileText:
+    """The text of a workbook: each sheet below its name, and of each row the cells, by the values they had when saved.
+
+    Raises:
+        Unreadable: damaged, or more than it seems.
+    """
+    import openpyxl
+
+    built = TextBuilder()
+    with reading_as("xlsx"), open_archive(data) as archive:
+        title = title_of(archive)
+        book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
+        for sheet in book.worksheets:
+            built.add("heading", sheet.title, 1)
+            for row in sheet.iter_rows(values_only=True):
+                built.add("table_row", row_of(["" if value is None else str(value) for value in row]))
+    return built.build(title)
+
+
+def row_of(cells: list[str]) -> str:
+    """The cells of a row in one line."""
+    texts = [" ".join(cell.split()) for cell in cells]
+    while texts and not texts[-1]:
+        texts.pop()
+    return " | ".join(texts)
