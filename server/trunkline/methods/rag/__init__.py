@@ -2,13 +2,12 @@
 
 It embeds and searches through the hub, so it runs on any executor, whoever owns the collection. Answers are written
 by the model behind ``TRUNKLINE_LLM_BASE_URL`` where that is set, else extracted: made of the documents' own
-sentences. The techniques are ``basic``, which retrieves by meaning, ``hybrid``, by meaning and words, and
-``extractive``: ``basic`` with an extracted answer, whatever model is set.
+sentences. The techniques are in :mod:`trunkline.methods.rag.techniques`, and what modules declare by ``@technique``.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any, Final, cast
 
@@ -23,13 +22,14 @@ from trunkline.methods.rag.asked import (
     KnownPipelines,
     checked,
     problems_of,
-    unknown_technique,
 )
 from trunkline.methods.rag.extractive import ExtractiveGenerator
 from trunkline.methods.rag.fallback import Answering
 from trunkline.methods.rag.generated import OpenAIGenerator
+from trunkline.methods.rag.known import KnownTechniques
 from trunkline.methods.rag.responses import ResponseCache, ResponseSettings
-from trunkline.methods.rag.retrieval import BasicParams, Generator, HybridParams, RagOptions, RagRun, basic
+from trunkline.methods.rag.retrieval import BasicParams, Generator, RagOptions, RagRun, answered, retrieve
+from trunkline.methods.rag.searching import Services
 from trunkline.methods.rag.signatures import (
     Answer,
     AnswerChunk,
@@ -38,17 +38,13 @@ from trunkline.methods.rag.signatures import (
     GivenConfig,
     InvalidConfig,
     Query,
-    TechniqueName,
+    Retrieved,
 )
+from trunkline.methods.rag.techniques import basic, extractive, hybrid
+from trunkline.methods.techniques import Techniques
 
-Technique = Callable[[RagRun, Generator, Context], AsyncGenerator[Chunk, None]]
-
-TECHNIQUES: Final[dict[str, tuple[Technique, type[BasicParams]]]] = {
-    "basic": (basic, BasicParams),
-    "hybrid": (basic, HybridParams),
-    "extractive": (basic, BasicParams),
-}
-"""Name -> the function that runs a technique, and the model of its ``technique_params``."""
+TECHNIQUES: Final = (basic, extractive, hybrid)
+"""Those that come with the pack; they are globals of this module, so that an executor's table has them."""
 
 
 ERRORS: Final = {
@@ -61,11 +57,6 @@ ERRORS: Final = {
 """What ``rag.execute`` and ``rag.stream`` raise, see there."""
 
 
-def params_of(technique: str) -> type[BasicParams]:
-    """The params of a technique; of one that there is not, those of ``basic``."""
-    return TECHNIQUES.get(technique, TECHNIQUES["basic"])[1]
-
-
 class RagMethods:
     """The techniques, and the generator the settings chose."""
 
@@ -73,15 +64,25 @@ class RagMethods:
         self._extractive = ExtractiveGenerator()
         self._generator: Generator = self._extractive
         self._pipelines = KnownPipelines()
+        self._techniques = KnownTechniques(Techniques(), Services())
         self._responses = ResponseCache(ResponseSettings())
 
-    def load(self, settings: Mapping[str, Any]) -> None:
+    def load(self, settings: Mapping[str, Any], techniques: Techniques) -> None:
         """Extract answers, or have them written where ``settings["llm_base_url"]`` is set.
 
         Raises:
             RpcError: 4001, an endpoint without ``llm_model``; 4002, the library ``openai`` is not installed.
         """
         self._responses = ResponseCache(ResponseSettings.of(settings))
+        self._set_generator(settings)
+        self._techniques = KnownTechniques(techniques, self._services(settings))
+        self._techniques.load_installed()
+
+    def _services(self, settings: Mapping[str, Any]) -> Services:
+        """What techniques may need, as far as it is set."""
+        return Services(self._generator.complete if isinstance(self._generator, OpenAIGenerator) else None)
+
+    def _set_generator(self, settings: Mapping[str, Any]) -> None:
         base_url, model = settings.get("llm_base_url"), settings.get("llm_model")
         if base_url is None:
             return
@@ -119,8 +120,8 @@ class RagMethods:
         Raises:
             RpcError: 4001, with all that is wrong in ``data.errors``, by path.
         """
-        checked(technique, config or {}, TECHNIQUES)
-        return {"technique": cast("TechniqueName", technique), "config": config or {}}
+        checked(technique, config or {}, self._techniques)
+        return {"technique": technique, "config": config or {}}
 
     @method(
         "rag.execute",
@@ -152,7 +153,7 @@ class RagMethods:
                 or one of another model; 3003, 1002 or 5001, the language model failed.
         """
         asked = await self._asked(ctx, Asked(technique, options, technique_params, fallback), pipeline_id)
-        answering = Answering(asked, lambda each: self._begin(query, ctx, each), params_of)
+        answering = Answering(asked, lambda each: self._begin(query, ctx, each), self._params_of)
         async with aclosing(answering.chunks(streams=False)) as source:
             async for _ in source:
                 pass
@@ -187,11 +188,39 @@ class RagMethods:
             RpcError: as ``rag.execute``.
         """
         asked = await self._asked(ctx, Asked(technique, options, technique_params, fallback), pipeline_id)
-        answering = Answering(asked, lambda each: self._begin(query, ctx, each), params_of)
+        answering = Answering(asked, lambda each: self._begin(query, ctx, each), self._params_of)
         async with aclosing(answering.chunks(streams=True)) as source:
             async for chunk in source:
                 yield cast("AnswerChunk", chunk)
         ctx.set_result(answering.run.result(ctx.worker_id))
+
+    @method(
+        "rag.retrieve",
+        idempotent=True,
+        timeout_ms=120_000,
+        max_timeout_ms=600_000,
+        runs_as="method",
+        technique="technique",
+        errors=ERRORS,
+    )
+    async def retrieve(
+        self,
+        query: Query,
+        ctx: Context,
+        technique: GivenTechnique | None = None,
+        options: RagOptions | None = None,
+        technique_params: GivenParams | None = None,
+        pipeline_id: str | None = None,
+    ) -> Retrieved:
+        """Retrieve the passages for a question by a technique, without an answer.
+
+        Raises:
+            RpcError: as ``rag.execute``.
+        """
+        asked = await self._asked(ctx, Asked(technique, options, technique_params), pipeline_id)
+        run, _ = self._run(query, ctx, asked)
+        await retrieve(run, ctx)
+        return cast("Retrieved", run.retrieved(ctx.worker_id))
 
     async def _asked(self, ctx: Context, given: Asked, pipeline_id: str | None) -> Asked:
         """What a call asks for: what it gives, over that of its pipeline.
@@ -205,7 +234,7 @@ class RagMethods:
             found = await ctx.call("pipeline.get", {"pipeline_id": pipeline_id})
         except RpcError as error:
             raise RpcError(error.code, f"{ctx.method}: {error.message}", maybe_executed=False) from None
-        pipeline = self._pipelines.parsed(found, TECHNIQUES)
+        pipeline = self._pipelines.parsed(found, self._techniques)
         if given.technique not in (None, pipeline.technique):
             words = f"technique: pipeline {pipeline_id!r:.80} is one of {pipeline.technique}; leave technique out"
             raise RpcError(ErrorCode.INVALID_PARAMS, f"{ctx.method}: {words}")
@@ -217,17 +246,29 @@ class RagMethods:
         Raises:
             RpcError: 3001 or -32602.
         """
+        run, generator = self._run(query, ctx, asked)
+        chunks = answered(run, generator, ctx)
+        return run, self._responses.through(run, chunks, ctx) if self._responses.wanted(run) else chunks
+
+    def _run(self, query: str, ctx: Context, asked: Asked) -> tuple[RagRun, Generator]:
+        """A question on its way, and what will answer it.
+
+        Raises:
+            RpcError: 3001, 4001 or -32602.
+        """
         technique = asked.technique or "basic"
-        if technique not in TECHNIQUES:
-            words = f"{ctx.method}: {unknown_technique(technique, TECHNIQUES)}"
-            raise RpcError(ErrorCode.PIPELINE_NOT_FOUND, words, maybe_executed=False)
-        execute, model = TECHNIQUES[technique]
+        if (problem := self._techniques.problem(technique)) is not None:
+            raise RpcError(problem.code, f"{ctx.method}: {problem.message}", maybe_executed=False)
+        plan, model = self._techniques[technique]
         generator = self._extractive if technique == "extractive" else self._generator
         try:
             params = model.model_validate(asked.technique_params or {})
         except ValidationError as error:
             path, words = problems_of(error, "technique_params")[0]
             raise RpcError(ErrorCode.INVALID_PARAMS, f"{ctx.method}: {path}: {words}") from None
-        run = RagRun(technique, query, asked.options or RagOptions(), params, generator.name)
-        chunks = execute(run, generator, ctx)
-        return run, self._responses.through(run, chunks, ctx) if self._responses.wanted(run) else chunks
+        services = self._techniques.services
+        return RagRun(plan, query, asked.options or RagOptions(), params, generator.name, services), generator
+
+    def _params_of(self, technique: str) -> type[BasicParams]:
+        """The params of a technique; of one that there is not, those of ``basic``."""
+        return self._techniques[technique if technique in self._techniques else "basic"][1]

@@ -69,6 +69,26 @@ class OpenAIGenerator:
         if not run.answer:
             raise RpcError(ErrorCode.PIPELINE_EXECUTION_ERROR, f"the endpoint of {self.name} sent no text")
 
+    async def complete(self, instructions: str, text: str, max_tokens: int) -> str:
+        """What the model answers to a text.
+
+        Raises:
+            RpcError: 5001, not reached; 1002, silent for too long; 3003, any other fault of the endpoint.
+        """
+        try:
+            answer = await self._client.chat.completions.create(
+                model=self.name,
+                messages=[{"role": "system", "content": instructions}, {"role": "user", "content": text}],
+                max_tokens=max_tokens,
+                temperature=0.0,
+            )
+            said = answer.choices[0].message.content if answer.choices else None
+        except Exception as error:  # as in parts
+            raise self._typed(error, began=False) from error
+        if not said:
+            raise RpcError(ErrorCode.PIPELINE_EXECUTION_ERROR, f"the endpoint of {self.name} sent no text")
+        return said
+
     def _typed(self, error: Exception, began: bool) -> RpcError:
         """The RpcError for an error. No text of the endpoint is passed on: it may repeat the key or the prompt.
 
