@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 KEPT: Final = Path("/tmp/trunkline-bench-techniques")  # vectors of public texts, made anew where missing
 TOKENS: Final = 250
-PASS: Final = 8
+PASS: Final = 16
 
 
 def passages(found: list[HeadedSection]) -> list[dict[str, Any]]:
@@ -58,7 +58,8 @@ def vectors_of(texts: list[str], folder: Path) -> NDArray[np.float32]:
     if file.is_file():
         kept: NDArray[np.float32] = np.load(file)
         return kept
-    model = load_model(DEFAULT_MODEL, "torch")
+    folder.mkdir(parents=True, exist_ok=True)
+    model = load_model(DEFAULT_MODEL, "openvino", str(folder))  # torch's vectors, in a quarter of the time
     order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
     vectors = np.empty((len(texts), 0), np.float32)
     for start in range(0, len(order), PASS):
@@ -69,7 +70,6 @@ def vectors_of(texts: list[str], folder: Path) -> NDArray[np.float32]:
         if not vectors.shape[1]:
             vectors = np.empty((len(texts), made.shape[1]), np.float32)
         vectors[rows] = made
-    folder.mkdir(parents=True, exist_ok=True)
     np.save(file, vectors)
     return vectors
 

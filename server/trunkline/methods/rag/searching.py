@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from trunkline import Context, ErrorCode, Passage, RpcError
 from trunkline.methods.embeddings.client import Embedded, embed
+
+T = TypeVar("T")
 
 MAX_SEARCHES: Final = 32
 """Of one call of a technique: a loop that does not end is an error."""
@@ -113,7 +115,7 @@ class Searching:
         matches: list[dict[str, Any]] = (await self._ctx.call(method, self._given | vector | params))["matches"]
         return matches
 
-    async def _timed(self, what: str, work: Awaitable[Any]) -> Any:
+    async def _timed(self, what: str, work: Awaitable[T]) -> T:
         began = time.perf_counter()
         try:
             return await work
