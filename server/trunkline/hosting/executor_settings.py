@@ -135,6 +135,9 @@ def pack_settings(settings: Settings) -> dict[str, Any]:
         "llm_base_url": settings.llm_base_url,
         "llm_model": settings.llm_model,
         "llm_api_key": settings.llm_api_key.get_secret_value() if settings.llm_api_key else None,
+        "llm_params": settings.llm_params,
+        "llm_endpoints": [endpoint.for_packs() for endpoint in settings.llm_endpoints],
+        "llm_budget": settings.llm_budget,
         "debug": settings.debug,
         "log_level": settings.log_level,
     }

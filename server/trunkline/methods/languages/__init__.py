@@ -8,6 +8,15 @@ from __future__ import annotations
 
 from trunkline.methods.languages.detection import DEFAULT_LANGUAGE, base_language, language_of
 from trunkline.methods.languages.sentences import sentence_spans
-from trunkline.methods.languages.words import stems, stop_words, words
+from trunkline.methods.languages.words import count_words, stems, stop_words, words
 
-__all__ = ["DEFAULT_LANGUAGE", "base_language", "language_of", "sentence_spans", "stems", "stop_words", "words"]
+__all__ = [
+    "DEFAULT_LANGUAGE",
+    "base_language",
+    "count_words",
+    "language_of",
+    "sentence_spans",
+    "stems",
+    "stop_words",
+    "words",
+]

@@ -44,6 +44,12 @@ def stems(text: str, language: str = DEFAULT_LANGUAGE) -> list[str]:
     return found
 
 
+def count_words(text: str) -> int:
+    """How many words a text has: what stands between spaces, and of scripts without spaces two characters each."""
+    unspaced = sum(map(len, _unspaced().findall(text)))
+    return len(_unspaced().sub(" ", text).split()) + (unspaced + 1) // 2
+
+
 @cache
 def stop_words(language: str) -> frozenset[str]:
     """The words of a language that say nothing by themselves; none where no list is known."""
@@ -75,6 +81,13 @@ def _pattern() -> Any:
     return regex.compile(
         rf"(?P<unspaced>[{_UNSPACED}][{_UNSPACED}\p{{M}}]*)|[\p{{L}}\p{{M}}\p{{N}}_--[{_UNSPACED}]]+", regex.V1
     )
+
+
+@cache
+def _unspaced() -> Any:
+    import regex
+
+    return regex.compile(f"[{_UNSPACED}]+")
 
 
 def _words(text: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any, Final, cast
 
 from pydantic import ValidationError
@@ -25,11 +26,21 @@ from trunkline.methods.rag.asked import (
     problems_of,
     unknown_technique,
 )
+from trunkline.methods.rag.endpoints import endpoints_of
 from trunkline.methods.rag.extractive import ExtractiveGenerator
 from trunkline.methods.rag.fallback import Answering
 from trunkline.methods.rag.generated import OpenAIGenerator
 from trunkline.methods.rag.responses import ResponseCache, ResponseSettings
-from trunkline.methods.rag.retrieval import BasicParams, Generator, HybridParams, RagOptions, RagRun, basic
+from trunkline.methods.rag.retrieval import (
+    BasicParams,
+    Generator,
+    HybridParams,
+    LanguageTag,
+    RagOptions,
+    RagRun,
+    basic,
+    in_language,
+)
 from trunkline.methods.rag.signatures import (
     Answer,
     AnswerChunk,
@@ -40,6 +51,7 @@ from trunkline.methods.rag.signatures import (
     Query,
     TechniqueName,
 )
+from trunkline.methods.rag.spending import Spending
 
 Technique = Callable[[RagRun, Generator, Context], AsyncGenerator[Chunk, None]]
 
@@ -55,8 +67,10 @@ ERRORS: Final = {
     ErrorCode.PIPELINE_NOT_FOUND: None,
     ErrorCode.INVALID_CONFIGURATION: None,
     ErrorCode.PIPELINE_EXECUTION_ERROR: EndpointFailure,
-    ErrorCode.COMMUNICATION_TIMEOUT: None,
+    ErrorCode.COMMUNICATION_TIMEOUT: EndpointFailure,
     ErrorCode.DATABASE_CONNECTION_ERROR: None,
+    ErrorCode.RESOURCE_EXHAUSTED: None,
+    ErrorCode.WORKER_UNAVAILABLE: None,
 }
 """What ``rag.execute`` and ``rag.stream`` raise, see there."""
 
@@ -82,18 +96,15 @@ class RagMethods:
             RpcError: 4001, an endpoint without ``llm_model``; 4002, the library ``openai`` is not installed.
         """
         self._responses = ResponseCache(ResponseSettings.of(settings))
-        base_url, model = settings.get("llm_base_url"), settings.get("llm_model")
-        if base_url is None:
+        endpoints = endpoints_of(settings)
+        if not endpoints:
             return
-        if not model:
-            raise RpcError(
-                ErrorCode.INVALID_CONFIGURATION, "TRUNKLINE_LLM_BASE_URL is set: set TRUNKLINE_LLM_MODEL, too"
-            )
+        spending = Spending(Path(settings.get("data_dir") or "."), settings.get("llm_budget") or 0.0)
         try:
-            self._generator = OpenAIGenerator(base_url, model, settings.get("llm_api_key"))
+            self._generator = OpenAIGenerator(endpoints, spending)
         except ModuleNotFoundError as error:
             raise RpcError(
-                ErrorCode.MISSING_DEPENDENCIES, "TRUNKLINE_LLM_BASE_URL needs openai: pip install 'trunkline[ml]'"
+                ErrorCode.MISSING_DEPENDENCIES, "TRUNKLINE_LLM_* needs openai: pip install 'trunkline[ml]'"
             ) from error
 
     def cache_names(self) -> list[str]:
@@ -140,18 +151,21 @@ class RagMethods:
         technique_params: GivenParams | None = None,
         pipeline_id: str | None = None,
         fallback: GivenTechnique | None = None,
+        language: LanguageTag | None = None,
     ) -> Answer:
         """Answer a question from a collection, with the passages it came from.
 
-        The technique is ``basic`` where none is given. With a pipeline it is that of the pipeline, as are the options
-        and params that the call does not give. Where the technique fails, ``fallback`` is tried in the time that is
-        left.
+        The technique is ``basic`` where none is given. ``language`` is that of question and answer (ISO 639-1, such
+        as ``hr``); without it, it is that of the question, as far as that can be told. With a pipeline the
+        technique is that of the pipeline, as are the options and params that the call does not give. Where the
+        technique fails, ``fallback`` is tried in the time that is left.
 
         Raises:
             RpcError: 3001, unknown technique or pipeline; -32602, unknown or wrong options; 4001, no such collection,
                 or one of another model; 3003, 1002 or 5001, the language model failed.
         """
-        asked = await self._asked(ctx, Asked(technique, options, technique_params, fallback), pipeline_id)
+        given = Asked(technique, in_language(options, language), technique_params, fallback)
+        asked = await self._asked(ctx, given, pipeline_id)
         answering = Answering(asked, lambda each: self._begin(query, ctx, each), params_of)
         async with aclosing(answering.chunks(streams=False)) as source:
             async for _ in source:
@@ -177,6 +191,7 @@ class RagMethods:
         technique_params: GivenParams | None = None,
         pipeline_id: str | None = None,
         fallback: GivenTechnique | None = None,
+        language: LanguageTag | None = None,
     ) -> AsyncIterator[AnswerChunk]:
         """Answer a question, streaming documents and parts of the answer; the result is that of ``rag.execute``.
 
@@ -186,7 +201,8 @@ class RagMethods:
         Raises:
             RpcError: as ``rag.execute``.
         """
-        asked = await self._asked(ctx, Asked(technique, options, technique_params, fallback), pipeline_id)
+        given = Asked(technique, in_language(options, language), technique_params, fallback)
+        asked = await self._asked(ctx, given, pipeline_id)
         answering = Answering(asked, lambda each: self._begin(query, ctx, each), params_of)
         async with aclosing(answering.chunks(streams=True)) as source:
             async for chunk in source:

@@ -21,16 +21,29 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+LanguageTag = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*$")]
+"""Such as ``hr`` or ``pt-BR``."""
+
+
 class RagOptions(BaseModel):
-    """The collection to search, how many documents to retrieve, and whether a kept answer will do."""
+    """The collection to search, how many documents to retrieve, the language of question and answer (ISO 639-1; by
+    default that of the question, as far as that can be told), and whether a kept answer will do."""
 
     model_config = ConfigDict(extra="forbid")
 
     collection: Annotated[str, Field(min_length=1)] = "python-reference"
     top_k: Annotated[int, Field(ge=1, le=50)] = 4
+    language: LanguageTag | None = None
     cache: Annotated[bool | None, Field(description="whether a kept answer will do; by default as the hub is set")] = (
         None
     )
+
+
+def in_language(options: RagOptions | None, language: str | None) -> RagOptions | None:
+    """The options of a call, with the language that it gives beside them."""
+    if language is None:
+        return options
+    return (options or RagOptions()).model_copy(update={"language": language})
 
 
 class BasicParams(BaseModel):
