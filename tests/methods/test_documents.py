@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-for library in ("faiss", "trafilatura", "pypdf", "markitdown", "docx", "reportlab"):
+for library in ("faiss", "pypdf", "docx", "reportlab"):
     pytest.importorskip(library)
 
 from tests.methods.document_files import pdf, word_document, word_model  # noqa: E402
@@ -87,7 +87,7 @@ async def test_passages_say_where_they_are_from(lab: Lab) -> None:
         "passages": document["passages"], "embedded": document["passages"], "skipped": 0,
     }  # fmt: skip
     assert document["passages"] >= 6
-    text = (lab.root / "sub/story.md").read_text()
+    text = extract((lab.root / "sub/story.md").read_bytes(), "story.md").text
     items = await lab.items()
     assert len(items) == document["passages"]
     for part, item in enumerate(items):
@@ -96,6 +96,7 @@ async def test_passages_say_where_they_are_from(lab: Lab) -> None:
         assert metadata == {
             "source": "sub/story.md", "title": "The Größe 😀", "start": metadata["start"], "end": metadata["end"],
             "part": part, "parts": len(items), "document": metadata["document"], "year": 1999,
+            "headings": [], "blocks": metadata["blocks"],
         }  # fmt: skip
 
 
@@ -197,9 +198,29 @@ async def test_other_sizes_are_another_version(lab: Lab) -> None:
 async def test_other_metadata_are_put_in_without_embedding(lab: Lab) -> None:
     await lab.process({"text": STORY, "source": "s", "metadata": {"year": 1}})
     documents_lab.embedded.clear()
-    await lab.process({"text": STORY, "source": "s", "metadata": {"year": 2}, "title": "T"})
+    await lab.process({"text": STORY, "source": "s", "metadata": {"year": 2}})
     assert documents_lab.embedded == []
-    assert {(item["metadata"]["year"], item["metadata"]["title"]) for item in await lab.items()} == {(2, "T")}
+    assert {item["metadata"]["year"] for item in await lab.items()} == {2}
+
+
+async def test_what_stands_above_a_passage_is_embedded_with_it_and_not_kept_in_it(lab: Lab) -> None:
+    text = "# Ovens\n\n## How hot?\n\n- 200 °C\n- `sqlite3_open()`\n\n## Sizes\n\nBig ones.\n"
+    await lab.process({"text": text, "source": "s"})
+    first, second = await lab.items()
+    assert (first["text"], first["metadata"]["headings"]) == (
+        "Ovens\n\nHow hot?\n\n- 200 °C\n- sqlite3_open()",
+        ["How hot?"],
+    )
+    assert first["metadata"]["blocks"] == [
+        ["heading", 0, 5], ["heading", 7, 15], ["list_item", 17, 25], ["list_item", 26, 42],
+    ]  # fmt: skip
+    assert (second["text"], second["metadata"]["title"], second["metadata"]["headings"]) == (
+        "Sizes\n\nBig ones.", "Ovens", ["Sizes"],
+    )  # fmt: skip
+    assert set(documents_lab.embedded) == {first["text"], "Ovens\n\nSizes\n\nBig ones."}
+    await lab.process({"text": text, "source": "s", "title": "Stoves"})
+    assert "Stoves > Ovens\n\nSizes\n\nBig ones." in documents_lab.embedded
+    assert {item["metadata"]["title"] for item in await lab.items()} == {"Stoves"}
 
 
 async def test_a_search_finds_the_old_or_the_new_version_at_every_moment(
@@ -371,7 +392,7 @@ async def test_an_answer_lets_its_reader_open_the_passage(lab: Lab) -> None:
     assert "animal7" in best["text"]
     where = best["metadata"]
     assert (where["source"], where["title"]) == ("animals.md", "Animals")
-    text = (lab.root / where["source"]).read_text()
+    text = extract((lab.root / where["source"]).read_bytes(), where["source"]).text
     assert text[where["start"] : where["end"]] == best["text"]
     assert "[1]" in answer["answer"]
 
@@ -382,10 +403,10 @@ async def test_a_search_need_not_wait_for_a_document_that_is_being_read(
     await lab.process({"text": "A cat sat here.", "source": "cat"})
     begun, go = threading.Event(), threading.Event()
 
-    def slowly(data: bytes, name: str, check: Any) -> Any:
+    def slowly(data: bytes, name: str) -> Any:
         begun.set()
         assert go.wait(PATIENCE)
-        return extract(data, name, check)
+        return extract(data, name)
 
     monkeypatch.setattr(sources, "extract", slowly)
     lab.write("slow.txt", "A dog ran.")

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-for library in ("trafilatura", "pypdf", "markitdown", "docx", "reportlab"):
+for library in ("pypdf", "docx", "reportlab"):
     pytest.importorskip(library)
 
 from tests.methods.document_files import bomb, pdf, word_document  # noqa: E402
-from trunkline.methods.documents import formats  # noqa: E402
+from trunkline.methods.documents import pdf as pdf_reader  # noqa: E402
+from trunkline.methods.documents.blocks import FileText, Unreadable  # noqa: E402
 from trunkline.methods.documents.extract import MAX_TEXT_BYTES, extract, from_text, kind_of  # noqa: E402
 from trunkline.methods.documents.folders import read_file  # noqa: E402
-from trunkline.methods.documents.formats import Unreadable  # noqa: E402
 
 PAGE = """<!DOCTYPE html><html><head><title>On  bread
  &amp; ovens</title></head><body><nav><a href="/">Home</a> <a href="/shop">Shop</a></nav><article><h1>Bread</h1>
@@ -30,9 +30,14 @@ def refused(data: bytes, name: str) -> str:
     return str(caught.value)
 
 
+def kinds(document: FileText) -> list[tuple[str, str]]:
+    return [(block.kind, document.text[block.start : block.end]) for block in document.blocks]
+
+
 def test_text_is_kept_as_it_is() -> None:
     document = extract("Größe\r\n\r\nzwei 😀".encode(), "a.txt")
-    assert (document.title, document.text, document.is_markdown) == (None, "Größe\r\n\r\nzwei 😀", False)
+    assert (document.title, document.text) == (None, "Größe\r\n\r\nzwei 😀")
+    assert kinds(document) == [("paragraph", "Größe"), ("paragraph", "zwei 😀")]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
@@ -44,25 +49,30 @@ def test_a_guessed_encoding_is_announced() -> None:
     document = extract("Größe “eins”".encode("windows-1252"), "a.txt")
     assert document.text == "Größe “eins”"
     assert document.note == "it is not UTF-8, and was read as windows-1252"
-    assert extract(b"caf\xe9 \x81 bar", "a.txt").note == "it is not UTF-8, and was read as latin-1"
+    assert extract(b"caf\xe9 \x81 bar", "a.txt").text == "café \x81 bar"
 
 
-def test_markdown_has_the_title_of_its_front_matter_and_keeps_its_offsets() -> None:
-    text = '---\ntags: [a]\ntitle: "On Bread"\n---\n# Baking\n\nDough.'
-    document = extract(text.encode(), "a.md")
-    assert (document.title, document.text) == ("On Bread", text)
-    assert document.text[document.body :] == "# Baking\n\nDough."
+def test_front_matter_is_no_text_and_has_the_title() -> None:
+    document = extract(b'---\ntags: [a]\ntitle: "On Bread"\n---\n# Baking\n\nDough.', "a.md")
+    assert (document.title, document.text) == ("On Bread", "Baking\n\nDough.")
+
+
+@pytest.mark.parametrize("between", ["Words that are no YAML mapping.", "- a\n- list", "a: b: c", "1: [", "@"])
+def test_what_stands_between_rules_is_text_where_it_is_no_mapping(between: str) -> None:
+    text = extract(f"---\n{between}\n\n---\n\nAnd more.".encode(), "a.md").text
+    assert between.rsplit(maxsplit=1)[-1] in text
+    assert "And more." in text
 
 
 def test_markdown_without_front_matter_has_the_title_of_its_first_heading() -> None:
-    assert extract(b"```\n# no heading\n```\n\nwords\n\n## The  Heading ##\n", "a.md").title == "The Heading"
+    assert extract(b"~~~\n# no heading\n~~~\n\nwords\n\n## The  Heading ##\n", "a.md").title == "The Heading"
     assert extract(b"no heading at all\n\n---\n\ntitle: none", "a.md").title is None
 
 
 def test_html_is_read_without_its_navigation() -> None:
     document = extract(PAGE.encode(), "a.html")
     assert document.title == "On bread & ovens"
-    assert "# Bread" in document.text
+    assert ("heading", "Bread") in kinds(document)
     assert "日本語: パン" in document.text
     assert "Shop" not in document.text
     assert "Imprint" not in document.text
@@ -95,9 +105,9 @@ def test_a_pdf_is_known_by_its_content() -> None:
     assert "One cat" in extract(pdf("One cat"), "download").text
 
 
-def test_docx_is_read_as_markdown() -> None:
+def test_docx_is_read_with_its_headings() -> None:
     document = extract(word_document("Hello wörld.", heading="Head"), "a.docx")
-    assert (document.title, document.text) == ("Head", "# Head\n\nHello wörld.")
+    assert (document.title, document.text) == ("Head", "Head\n\nHello wörld.")
     assert extract(word_document("x", heading="Head", title="Set"), "a.docx").title == "Set"
 
 
@@ -139,13 +149,6 @@ def test_pages_of_a_strange_shape_are_read_or_refused(page: str) -> None:
     assert document.text
 
 
-def test_in_a_page_of_very_many_parts_no_article_is_looked_for() -> None:
-    page = "<html><head><title>T</title></head><body>" + "<p>words of it</p>" * (formats.MAX_ARTICLE + 1)
-    document = extract(page.encode(), "a.html")
-    assert document.title == "T"
-    assert document.text.count("words of it") == formats.MAX_ARTICLE + 1
-
-
 def test_a_zip_bomb_is_refused_before_it_is_unpacked() -> None:
     data = bomb()
     tracemalloc.start()
@@ -170,24 +173,8 @@ def test_a_text_of_100_megabytes_is_refused_unread(tmp_path: Path) -> None:
     assert "text files are read up to" in refused(b"a" * (MAX_TEXT_BYTES + 1), "a.txt")
 
 
-def test_a_long_pdf_can_be_left_between_pages() -> None:
-    pages = []
-
-    class Left(Exception):
-        pass
-
-    def check() -> None:
-        pages.append(1)
-        if len(pages) == 3:
-            raise Left
-
-    with pytest.raises(Left):
-        extract(pdf(*["words"] * 20), "a.pdf", check)
-    assert len(pages) == 3
-
-
 def test_the_text_of_a_pdf_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "MAX_PDF_TEXT", 100)
+    monkeypatch.setattr(pdf_reader, "MAX_PDF_TEXT", 100)
     assert "its first 3 pages have more than 100 characters" in refused(pdf(*["x" * 40] * 9), "a.pdf")
 
 

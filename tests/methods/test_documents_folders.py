@@ -13,8 +13,8 @@ import pytest
 
 pytest.importorskip("semantic_text_splitter")
 
+from trunkline.methods.documents.blocks import Unreadable
 from trunkline.methods.documents.folders import FoundFile, Roots, read_file, walk
-from trunkline.methods.documents.formats import Unreadable
 from trunkline.storage.tenant_folders import folder_name
 from trunkline_protocol.errors import ErrorCode, RpcError
 

@@ -10,17 +10,14 @@ pytest.importorskip("semantic_text_splitter")
 pytest.importorskip("docx")
 
 import itertools
+from collections.abc import Callable
 
 from tests.methods.document_files import word_model
+from trunkline.methods.documents.blocks import FileText
 from trunkline.methods.documents.extract import from_text
-from trunkline.methods.documents.formats import FileText
-from trunkline.methods.documents.split import (
-    CHARACTERS_A_TOKEN,
-    SEGMENT,
-    ModelTokens,
-    Splitter,
-    load_tokens,
-)
+from trunkline.methods.documents.markdown import read_markdown, read_plain
+from trunkline.methods.documents.split import CHARACTERS_A_TOKEN, SEGMENT, Splitter
+from trunkline.methods.documents.tokens import ModelTokens, load_tokens
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 SENTENCE = "Größe 日本語テキスト 😀 naïve.\n\n"
@@ -70,10 +67,11 @@ def test_a_model_without_a_tokenizer_is_named(tmp_path: Path) -> None:
     assert caught.value.code == ErrorCode.INVALID_CONFIGURATION
 
 
-@pytest.mark.parametrize("is_markdown", [True, False])
-def test_places_are_exact_in_any_script(tokens: ModelTokens, is_markdown: bool) -> None:
-    text = SENTENCE * 400
-    passages = Splitter(tokens, 30).split(FileText(None, text, is_markdown=is_markdown))
+@pytest.mark.parametrize("read", [read_markdown, read_plain])
+def test_places_are_exact_in_any_script(tokens: ModelTokens, read: Callable[[str], FileText]) -> None:
+    document = read(SENTENCE * 400)
+    text = document.text
+    passages = Splitter(tokens, 30).split(document)
     assert len(passages) > 50
     assert all(passage.text == text[passage.start : passage.end] for passage in passages)
     assert all(count(tokens, passage.text) <= 32 for passage in passages)
@@ -82,7 +80,7 @@ def test_places_are_exact_in_any_script(tokens: ModelTokens, is_markdown: bool) 
 
 def test_passages_may_overlap(tokens: ModelTokens) -> None:
     text = " ".join(f"w{number}" for number in range(100))
-    passages = Splitter(tokens, 20, 5).split(FileText(None, text, is_markdown=False))
+    passages = Splitter(tokens, 20, 5).split(read_plain(text))
     assert all(after.start < before.end for before, after in itertools.pairwise(passages))
     assert all(passage.text == text[passage.start : passage.end] for passage in passages)
 
@@ -90,7 +88,7 @@ def test_passages_may_overlap(tokens: ModelTokens) -> None:
 def test_a_long_text_is_split_in_segments_that_can_be_left(tokens: ModelTokens) -> None:
     text = SENTENCE * (3 * SEGMENT // len(SENTENCE))
     checks: list[int] = []
-    passages = Splitter(tokens, 30).split(FileText(None, text, is_markdown=False), lambda: checks.append(1))
+    passages = Splitter(tokens, 30).split(read_plain(text), lambda: checks.append(1))
     assert len(checks) >= 3
     assert all(passage.text == text[passage.start : passage.end] for passage in passages)
     assert "".join("".join(passage.text.split()) for passage in passages) == "".join(text.split())
@@ -98,7 +96,7 @@ def test_a_long_text_is_split_in_segments_that_can_be_left(tokens: ModelTokens) 
 
 def test_what_is_no_words_is_cut_all_the_same(tokens: ModelTokens) -> None:
     text = "A" * 100_000
-    passages = Splitter(tokens, 30).split(FileText(None, text, is_markdown=False))
+    passages = Splitter(tokens, 30).split(read_plain(text))
     assert max(len(passage.text) for passage in passages) == 30 * CHARACTERS_A_TOKEN
     assert "".join(passage.text for passage in passages) == text
 

@@ -14,7 +14,10 @@ for library in ("bm25s", "semantic_text_splitter"):
 from tests.support.timing import SCALE  # noqa: E402
 from trunkline.edge.http import tasks as http_tasks  # noqa: E402
 from trunkline.methods.documents import extract  # noqa: E402
-from trunkline.methods.documents.formats import clean  # noqa: E402
+from trunkline.methods.documents.blocks import clean  # noqa: E402
+from trunkline.methods.documents.encodings import declared_encoding  # noqa: E402
+from trunkline.methods.documents.markdown import front_matter, is_markdown, read_plain  # noqa: E402
+from trunkline.methods.documents.pdf import tidied  # noqa: E402
 from trunkline.methods.rag.sentences import split_sentences  # noqa: E402
 from trunkline.methods.vectors.lexical import words  # noqa: E402
 from trunkline.observe.secrets import SecretMask  # noqa: E402
@@ -66,9 +69,11 @@ LINES: dict[str, Callable[[int], str]] = {
 
 READERS: dict[str, Callable[[str], object]] = {
     "kind_of": lambda text: extract.kind_of(text.encode(errors="replace"), "notes.txt"),
-    "charset_of": lambda text: extract.charset_of(text.encode(errors="replace")),
-    "from_text": extract.from_text,
-    "heading_of": extract.heading_of,
+    "declared_encoding": lambda text: declared_encoding(text.encode(errors="replace")),
+    "read_plain": read_plain,
+    "front_matter": front_matter,
+    "is_markdown": is_markdown,
+    "tidied": tidied,
     "clean": clean,
     "split_sentences": split_sentences,
     "words": lambda text: words([text]),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-for library in ("faiss", "trafilatura", "pypdf"):
+for library in ("faiss", "pypdf"):
     pytest.importorskip(library)
 
 from tests.methods.document_files import word_model  # noqa: E402

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 import pytest_asyncio
 
-for library in ("faiss", "trafilatura", "pypdf", "markitdown", "semantic_text_splitter"):
+for library in ("faiss", "pypdf", "semantic_text_splitter"):
     pytest.importorskip(library)
 
 from tests.hub.tenants import as_one_of, hub_of_tenants  # noqa: E402

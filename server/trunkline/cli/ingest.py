@@ -164,8 +164,8 @@ def batches(files: Sequence[FoundFile], outcome: IngestOutcome) -> Iterator[list
 
     Files that cannot be sent are added to ``outcome`` as failed.
     """
+    from trunkline.methods.documents.blocks import Unreadable, clean
     from trunkline.methods.documents.folders import read_file
-    from trunkline.methods.documents.formats import Unreadable, clean
 
     batch: list[dict[str, Any]] = []
     size = 0

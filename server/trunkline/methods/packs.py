@@ -26,7 +26,7 @@ PACKS: Final = {
     "vectors": Pack("trunkline.methods.vectors", ("faiss", "numpy"), keyed=True),
     "documents": Pack(
         "trunkline.methods.documents",
-        ("semantic_text_splitter", "tokenizers", "trafilatura", "pypdf", "markitdown"),
+        ("semantic_text_splitter", "tokenizers", "lxml", "mammoth", "markdown_it", "pypdf", "webencodings", "yaml"),
         extra="docs",
     ),
     "rag": Pack("trunkline.methods.rag", ("numpy",)),

@@ -141,8 +141,7 @@ def technique(name: str, *, needs: Iterable[Need] = ()) -> Callable[[Declared], 
         raise RegistrationError(f"technique {name}: needs={wrong[0]!r:.80} is none of {', '.join(get_args(Need))}")
 
     def mark(function: Declared) -> Declared:
-        declared = Technique(name, function, _params_of(name, function), frozenset(needs))
-        setattr(function, MARK, declared)
+        setattr(function, MARK, Technique(name, function, _params_of(name, function), frozenset(needs)))
         keep_mark(function, f"technique {name}")
         return function
 
@@ -163,6 +162,12 @@ def _params_of(name: str, function: Callable[..., Any]) -> type[BaseModel]:
     if not (inspect.isclass(model) and issubclass(model, BaseModel)):
         raise RegistrationError(f"technique {name}: {names[1]} is no pydantic model; {shape} ({place_of(function)})")
     return model
+
+
+def declared(function: Callable[..., Any]) -> Technique:
+    """The technique that a function was declared as."""
+    found: Technique = getattr(function, MARK)
+    return found
 
 
 class Techniques(Mapping[str, Technique]):
@@ -191,16 +196,17 @@ class Techniques(Mapping[str, Technique]):
         """
         found: dict[str, Technique] = {}
         for value in vars(module).values():
-            declared = getattr(value, MARK, None)
-            if isinstance(declared, Technique) and inspect.isfunction(value):
-                other = self.get(declared.name, found.get(declared.name))
-                if other is not None and other.function is not declared.function:
-                    raise RegistrationError(
-                        f"technique {declared.name} is defined twice: in {place_of(declared.function)}, and before in "
-                        f"{place_of(other.function)}"
-                    )
-                if other is None:
-                    found[declared.name] = declared
+            if not inspect.isfunction(value) or not hasattr(value, MARK):
+                continue
+            new = declared(value)
+            other = self.get(new.name, found.get(new.name))
+            if other is not None and other.function is not new.function:
+                raise RegistrationError(
+                    f"technique {new.name} is defined twice: in {place_of(new.function)}, and before in "
+                    f"{place_of(other.function)}"
+                )
+            if other is None:
+                found[new.name] = new
         if found:
             self._of[module.__name__] = found
         return [*found]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from trunkline.methods.declaration import method
 from trunkline.methods.documents import extract
-from trunkline.methods.documents.formats import FileText
+from trunkline.methods.documents.blocks import FileText, paragraphs_of
 
 STORY = "A pdf that can be read."
 
@@ -46,11 +46,11 @@ def _sleep() -> None:
 ACTS: dict[bytes, Callable[[], None]] = {b"loop": _loop, b"deaf": _deaf, b"hold": _hold, b"sleep": _sleep}
 
 
-def read_pdf(data: bytes, check: Callable[[], None]) -> FileText:
+def read_pdf(data: bytes) -> FileText:
     for name, act in ACTS.items():
         if name in data:
             act()
-    return FileText(None, STORY, is_markdown=False)
+    return FileText(None, STORY, paragraphs_of(STORY))
 
 
 @method("hostile.none")
@@ -58,4 +58,4 @@ def none() -> None:
     """A module has to have a method."""
 
 
-vars(extract)["read_pdf"] = read_pdf
+extract.READERS["pdf"] = read_pdf

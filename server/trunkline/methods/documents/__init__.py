@@ -1,6 +1,6 @@
 """The pack ``documents``: from texts, files and folders to passages in a collection that can be cited.
 
-A document is read (txt, md, html, pdf, docx), split by the tokens of the embedding model, and put into a collection
+A document is read (txt, md, html, pdf, docx) into blocks, split by the tokens of the embedding model, and put into a collection
 passage by passage, each with its source, title and place. What is in already is not embedded again; a document that
 changed replaces its older version once it is in as a whole. ProcessRun again after any interruption, it goes on.
 """
@@ -24,7 +24,8 @@ from trunkline.methods.documents.plan import first_id
 from trunkline.methods.documents.process import Processed, ProcessRun
 from trunkline.methods.documents.reading_time import ReadingTime
 from trunkline.methods.documents.sources import Source, Text, pending
-from trunkline.methods.documents.split import MIN_TOKENS, ModelTokens, Splitter, load_tokens
+from trunkline.methods.documents.split import Splitter
+from trunkline.methods.documents.tokens import MIN_TOKENS, ModelTokens, load_tokens
 
 DAY_MS: Final = 24 * 60 * 60 * 1000
 
@@ -126,7 +127,7 @@ class DocumentMethods:
         splitter, settings = await in_reader(self._splitter, wanted)
         roots = Roots(self._documents_root, ctx.principal.tenant)
         documents = await in_reader(pending, sources, roots, ignored)
-        await _require_collection(ctx, collection, create)
+        model = await _require_collection(ctx, collection, create)
         if async_:
             params = {
                 "collection": collection,
@@ -136,7 +137,7 @@ class DocumentMethods:
             }
             job = await ctx.call("jobs.create", {"method": "documents.process", "params": params} | _once(ctx))
             return {"job": job}
-        run = ProcessRun(ctx, collection, documents, splitter, roots, self._reader, self._time_limit, settings)
+        run = ProcessRun(ctx, collection, documents, splitter, roots, self._reader, self._time_limit, settings, model)
         await run.work()
         return run.result(len(ignored))
 
@@ -171,13 +172,16 @@ class DocumentMethods:
         return Splitter(self._tokens, tokens, overlap), {"chunk_tokens": tokens, "overlap_tokens": overlap}
 
 
-async def _require_collection(ctx: Context, name: str, create: bool) -> None:
+async def _require_collection(ctx: Context, name: str, create: bool) -> str | None:
+    """The model of the collection, which is made if need be; None where it has no texts yet."""
     try:
-        await ctx.call("collections.stats", {"name": name})
+        found = await ctx.call("collections.stats", {"name": name})
     except RpcError as error:
         if error.code != ErrorCode.INVALID_CONFIGURATION or not create:
             raise
-        await ctx.call("collections.create", {"name": name})
+        found = await ctx.call("collections.create", {"name": name})
+    model: str | None = found["model"]
+    return model
 
 
 def _once(ctx: Context) -> dict[str, str]:

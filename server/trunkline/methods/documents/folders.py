@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from trunkline import ErrorCode, RpcError
+from trunkline.methods.documents.blocks import Unreadable
 from trunkline.methods.documents.extract import KINDS, check_size
-from trunkline.methods.documents.formats import Unreadable
 from trunkline.methods.documents.opening import is_there, list_folder, open_file
 from trunkline.storage.tenant_folders import folder_name
 from trunkline_protocol.principals import DEFAULT_TENANT

@@ -14,15 +14,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from trunkline.methods.documents.formats import FileText
+from trunkline.methods.documents.blocks import FileText
 from trunkline.methods.documents.split import Passage
 
-RESERVED: Final = frozenset({"source", "title", "start", "end", "part", "parts", "page", "document"})
+RESERVED: Final = frozenset(
+    {"source", "title", "start", "end", "part", "parts", "page", "document", "headings", "blocks"}
+)
 """Names in the metadata of a passage that are not the caller's."""
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised when the same file would now give other passages, so that all are processed again."""
 MAX_SOURCE: Final = 1024
 _MAX_PREFIX: Final = 460
+
+CONTEXT: Final = "context"
+"""Of an item that is planned: what is embedded before its text. It is not the collection's."""
 
 Item = dict[str, Any]
 
@@ -74,11 +79,12 @@ def items_of(
         page = document.page_at(passage.start)
         metadata = own | {
             "source": source, "title": title, "start": passage.start, "end": passage.end,
-            "part": part, "parts": len(passages), "document": version,
+            "part": part, "parts": len(passages), "document": version, "headings": [*passage.headings],
+            "blocks": [[block.kind, block.start, block.end] for block in passage.blocks],
         } | ({"page": page} if page is not None else {})  # fmt: skip
         name = f"{digest}.{times}" if times else digest
         item_id = f"{_prefix(source)}#{name}" if part else first_id(source)
-        items.append({"id": item_id, "text": passage.text, "metadata": metadata})
+        items.append({"id": item_id, "text": passage.text, "metadata": metadata, CONTEXT: passage.context})
     return items
 
 
@@ -110,8 +116,22 @@ def stale(documents: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def embedded_text(item: Item) -> str:
+    """What the model is given of an item: title and headings that its text stands below, and the text."""
+    return f"{item[CONTEXT]}\n\n{item['text']}" if item[CONTEXT] else item["text"]
+
+
+def to_upsert(item: Item) -> Item:
+    """An item as ``vectors.upsert`` takes it."""
+    return {name: value for name, value in item.items() if name != CONTEXT}
+
+
 def _has_text(item: Item, there: Item | None) -> bool:
-    return there is not None and there.get("text") == item["text"]
+    """Whether the collection has a vector of this very text below these very headings."""
+    if there is None or there.get("text") != item["text"]:
+        return False
+    known = there["metadata"]
+    return all(known.get(name) == item["metadata"][name] for name in ("title", "headings"))
 
 
 def _prefix(source: str) -> str:

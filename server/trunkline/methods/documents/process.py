@@ -21,9 +21,18 @@ from typing import Any, Final, NotRequired
 from typing_extensions import TypedDict
 
 from trunkline import Context, ErrorCode, RpcError
+from trunkline.methods.documents.blocks import Unreadable
 from trunkline.methods.documents.folders import FoundFile, Roots
-from trunkline.methods.documents.formats import Unreadable
-from trunkline.methods.documents.plan import Item, fingerprint, first_id, items_of, plan, stale
+from trunkline.methods.documents.plan import (
+    Item,
+    embedded_text,
+    fingerprint,
+    first_id,
+    items_of,
+    plan,
+    stale,
+    to_upsert,
+)
 from trunkline.methods.documents.reading_time import ReadingTime
 from trunkline.methods.documents.sources import Pending, as_error
 from trunkline.methods.documents.split import Splitter
@@ -34,6 +43,8 @@ GROUPS_AT_ONCE: Final = 3
 BATCH: Final = 64
 """Passages of one upsert, which is one write to disk."""
 BATCHES_AT_ONCE: Final = 4
+TEXTS_PER_CALL: Final = 32
+"""Few enough that a query which comes in between does not wait long."""
 LOOKUP: Final = 512
 """Ids of one ``vectors.get``."""
 TURN: Final = 0.5
@@ -139,6 +150,7 @@ class ProcessRun:
             not wait for it.
         time_limit: of reading and splitting one document.
         settings: sizes, as part of each document's fingerprint.
+        model: what made the collection's vectors, if it has any.
     """
 
     def __init__(
@@ -151,6 +163,7 @@ class ProcessRun:
         reader: ThreadPoolExecutor,
         time_limit: ReadingTime,
         settings: dict[str, Any],
+        model: str | None,
     ) -> None:
         self.removed = 0
         self.entries = [Entry(each) for each in documents]
@@ -163,6 +176,7 @@ class ProcessRun:
         self._refusals: dict[str, RpcError] = {}
         self._over = False
         self._settings = settings
+        self._model = model
         self._batches = asyncio.Semaphore(BATCHES_AT_ONCE)
         self._passages_done = 0
         self._current: str | None = None
@@ -263,10 +277,11 @@ class ProcessRun:
     def _extract_one(self, entry: Entry) -> None:
         assert entry.data is not None
         pending = entry.pending
-        document = pending.document(entry.data, self._check)
+        document = pending.document(entry.data)
+        document = document.titled(pending.title or document.title)
         passages = self._splitter.split(document, self._check)
         entry.note = document.note
-        entry.title = pending.title or document.title or pending.source.rpartition("/")[2]
+        entry.title = document.title or pending.source.rpartition("/")[2]
         entry.items = items_of(passages, document, pending.source, entry.title, entry.version, pending.metadata)
         entry.passages = len(passages)
 
@@ -324,9 +339,11 @@ class ProcessRun:
             [item for each in plans for item in each.embed], [item for each in plans for item in each.renew], claim
         )
         firsts = await self._with_vectors([each.first for each in plans if each.first_is_known])
-        firsts += [each.first for each in plans if not each.first_is_known]
+        firsts += await self._with_new_vectors([each.first for each in plans if not each.first_is_known])
         filter_ = stale({entry.pending.source: entry.version for entry in entries})
-        answer = await self._call("vectors.upsert", items=firsts, replaces=filter_, claim=claim)
+        answer = await self._call(
+            "vectors.upsert", items=[to_upsert(item) for item in firsts], replaces=filter_, claim=claim
+        )
         self._passages_done += len(firsts)
         self.removed += answer["deleted"]
         for entry in _left(entries, answer["superseded"]):
@@ -344,9 +361,8 @@ class ProcessRun:
 
     async def _upsert_batch(self, items: list[Item], known: bool, claim: Item) -> None:
         try:
-            if known:
-                items = await self._with_vectors(items)
-            await self._call("vectors.upsert", items=items, claim=claim)
+            items = await (self._with_vectors(items) if known else self._with_new_vectors(items))
+            await self._call("vectors.upsert", items=[to_upsert(item) for item in items], claim=claim)
         finally:
             self._batches.release()
         self._passages_done += len(items)
@@ -358,8 +374,32 @@ class ProcessRun:
             return []
         ids = [item["id"] for item in items]
         stored = (await self._call("vectors.get", ids=ids, vectors=True))["items"]
-        pairs = zip(items, stored, strict=True)
-        return [item | {"vector": there["vector"]} if there else item for item, there in pairs]
+        pairs = [*zip(items, stored, strict=True)]
+        gone = iter(await self._with_new_vectors([item for item, there in pairs if there is None]))
+        return [item | {"vector": there["vector"]} if there else next(gone) for item, there in pairs]
+
+    async def _with_new_vectors(self, items: list[Item]) -> list[Item]:
+        """Items with vectors of their texts below their headings.
+
+        Raises:
+            RpcError: 4001, the collection's vectors are those of another model.
+        """
+        if self._model is None:  # the collection has none yet: it takes that of the first text it embeds itself
+            return items
+        made: list[Item] = []
+        for start in range(0, len(items), TEXTS_PER_CALL):
+            part = items[start : start + TEXTS_PER_CALL]
+            params = {"input": [embedded_text(item) for item in part], "encoding_format": "base64"}
+            answer = await self._ctx.call("embeddings.create", params)
+            if answer["model"] != self._model:
+                raise RpcError(
+                    ErrorCode.INVALID_CONFIGURATION,
+                    f"collection {self._collection!r} has vectors of {self._model}, and texts are embedded by "
+                    f"{answer['model']}: set TRUNKLINE_MODEL to the former, or process them into another collection",
+                )
+            vectors = [each["embedding"] for each in answer["data"]]
+            made += [item | {"vector": vector} for item, vector in zip(part, vectors, strict=True)]
+        return made
 
     async def _get(self, ids: list[str]) -> list[Item | None]:
         found: list[Item | None] = []

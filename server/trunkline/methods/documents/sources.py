@@ -12,9 +12,9 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from trunkline import ErrorCode, RpcError
-from trunkline.methods.documents.extract import extract, from_text, require_text
+from trunkline.methods.documents.blocks import FileText, Unreadable, clean
+from trunkline.methods.documents.extract import extract, from_text
 from trunkline.methods.documents.folders import FoundFile, Roots, read_file, walk
-from trunkline.methods.documents.formats import FileText, Unreadable, clean
 from trunkline.methods.documents.plan import MAX_SOURCE, RESERVED
 
 MAX_DOCUMENTS: Final = 10_000
@@ -88,15 +88,15 @@ class Pending:
             return read_file(roots.resolve(self.content))
         return self.content.encode() if isinstance(self.content, str) else self.content
 
-    def document(self, data: bytes, check: Any) -> FileText:
+    def document(self, data: bytes) -> FileText:
         """The document in the content.
 
         Raises:
             Unreadable: no text can be extracted.
         """
         if isinstance(self.content, str):
-            return require_text(from_text(self.content))
-        return extract(data, self.name, check)
+            return from_text(self.content)
+        return extract(data, self.name)
 
 
 def pending(sources: Sequence[Source], roots: Roots, ignored: list[str]) -> list[Pending]:

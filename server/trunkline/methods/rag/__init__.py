@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any, Final, cast
 
 from pydantic import ValidationError
@@ -23,12 +24,26 @@ from trunkline.methods.rag.asked import (
     checked,
     problems_of,
 )
+from trunkline.methods.rag.completing import Completing
+from trunkline.methods.rag.cross_encoder import CrossEncoderModel, cross_encoder
+from trunkline.methods.rag.endpoints import endpoints_of
 from trunkline.methods.rag.extractive import ExtractiveGenerator
 from trunkline.methods.rag.fallback import Answering
 from trunkline.methods.rag.generated import OpenAIGenerator
+from trunkline.methods.rag.graph import graph
 from trunkline.methods.rag.known import KnownTechniques
+from trunkline.methods.rag.ranking import rerank
 from trunkline.methods.rag.responses import ResponseCache, ResponseSettings
-from trunkline.methods.rag.retrieval import BasicParams, Generator, RagOptions, RagRun, answered, retrieve
+from trunkline.methods.rag.retrieval import (
+    BasicParams,
+    Generator,
+    LanguageTag,
+    RagOptions,
+    RagRun,
+    answered,
+    in_language,
+    retrieve,
+)
 from trunkline.methods.rag.searching import Services
 from trunkline.methods.rag.signatures import (
     Answer,
@@ -40,10 +55,12 @@ from trunkline.methods.rag.signatures import (
     Query,
     Retrieved,
 )
+from trunkline.methods.rag.spending import Spending
 from trunkline.methods.rag.techniques import basic, extractive, hybrid
+from trunkline.methods.rag.with_llm import crag, hyde, multi_query
 from trunkline.methods.techniques import Techniques
 
-TECHNIQUES: Final = (basic, extractive, hybrid)
+TECHNIQUES: Final = (basic, crag, cross_encoder, extractive, graph, hybrid, hyde, multi_query, rerank)
 """Those that come with the pack; they are globals of this module, so that an executor's table has them."""
 
 
@@ -51,8 +68,10 @@ ERRORS: Final = {
     ErrorCode.PIPELINE_NOT_FOUND: None,
     ErrorCode.INVALID_CONFIGURATION: None,
     ErrorCode.PIPELINE_EXECUTION_ERROR: EndpointFailure,
-    ErrorCode.COMMUNICATION_TIMEOUT: None,
+    ErrorCode.COMMUNICATION_TIMEOUT: EndpointFailure,
     ErrorCode.DATABASE_CONNECTION_ERROR: None,
+    ErrorCode.RESOURCE_EXHAUSTED: None,
+    ErrorCode.WORKER_UNAVAILABLE: None,
 }
 """What ``rag.execute`` and ``rag.stream`` raise, see there."""
 
@@ -63,6 +82,7 @@ class RagMethods:
     def __init__(self) -> None:
         self._extractive = ExtractiveGenerator()
         self._generator: Generator = self._extractive
+        self._cross_encoder: CrossEncoderModel | None = None
         self._pipelines = KnownPipelines()
         self._techniques = KnownTechniques(Techniques(), Services())
         self._responses = ResponseCache(ResponseSettings())
@@ -75,26 +95,23 @@ class RagMethods:
         """
         self._responses = ResponseCache(ResponseSettings.of(settings))
         self._set_generator(settings)
-        self._techniques = KnownTechniques(techniques, self._services(settings))
+        complete = Completing(self._generator).complete if self._generator is not self._extractive else None
+        if settings.get("cross_encoder"):
+            self._cross_encoder = CrossEncoderModel(settings["cross_encoder"])
+        scores = None if self._cross_encoder is None else self._cross_encoder.scores
+        self._techniques = KnownTechniques(techniques, Services(complete, scores))
         self._techniques.load_installed()
 
-    def _services(self, settings: Mapping[str, Any]) -> Services:
-        """What techniques may need, as far as it is set."""
-        return Services(self._generator.complete if isinstance(self._generator, OpenAIGenerator) else None)
-
     def _set_generator(self, settings: Mapping[str, Any]) -> None:
-        base_url, model = settings.get("llm_base_url"), settings.get("llm_model")
-        if base_url is None:
+        endpoints = endpoints_of(settings)
+        if not endpoints:
             return
-        if not model:
-            raise RpcError(
-                ErrorCode.INVALID_CONFIGURATION, "TRUNKLINE_LLM_BASE_URL is set: set TRUNKLINE_LLM_MODEL, too"
-            )
+        spending = Spending(Path(settings.get("data_dir") or "."), settings.get("llm_budget") or 0.0)
         try:
-            self._generator = OpenAIGenerator(base_url, model, settings.get("llm_api_key"))
+            self._generator = OpenAIGenerator(endpoints, spending)
         except ModuleNotFoundError as error:
             raise RpcError(
-                ErrorCode.MISSING_DEPENDENCIES, "TRUNKLINE_LLM_BASE_URL needs openai: pip install 'trunkline[ml]'"
+                ErrorCode.MISSING_DEPENDENCIES, "TRUNKLINE_LLM_* needs openai: pip install 'trunkline[ml]'"
             ) from error
 
     def cache_names(self) -> list[str]:
@@ -107,7 +124,9 @@ class RagMethods:
         return {name: function() for name, function in clear.items() if cache_type in (name, "all")}
 
     async def close(self) -> None:
-        """Close the connections to the language model's endpoint."""
+        """Close the connections to the language model's endpoint, and the thread of the cross-encoder."""
+        if self._cross_encoder is not None:
+            self._cross_encoder.close()
         if isinstance(self._generator, OpenAIGenerator):
             await self._generator.close()
 
@@ -141,18 +160,21 @@ class RagMethods:
         technique_params: GivenParams | None = None,
         pipeline_id: str | None = None,
         fallback: GivenTechnique | None = None,
+        language: LanguageTag | None = None,
     ) -> Answer:
         """Answer a question from a collection, with the passages it came from.
 
-        The technique is ``basic`` where none is given. With a pipeline it is that of the pipeline, as are the options
-        and params that the call does not give. Where the technique fails, ``fallback`` is tried in the time that is
-        left.
+        The technique is ``basic`` where none is given. ``language`` is that of question and answer (ISO 639-1, such
+        as ``hr``); without it, it is that of the question, as far as that can be told. With a pipeline the
+        technique is that of the pipeline, as are the options and params that the call does not give. Where the
+        technique fails, ``fallback`` is tried in the time that is left.
 
         Raises:
             RpcError: 3001, unknown technique or pipeline; -32602, unknown or wrong options; 4001, no such collection,
                 or one of another model; 3003, 1002 or 5001, the language model failed.
         """
-        asked = await self._asked(ctx, Asked(technique, options, technique_params, fallback), pipeline_id)
+        given = Asked(technique, in_language(options, language), technique_params, fallback)
+        asked = await self._asked(ctx, given, pipeline_id)
         answering = Answering(asked, lambda each: self._begin(query, ctx, each), self._params_of)
         async with aclosing(answering.chunks(streams=False)) as source:
             async for _ in source:
@@ -178,6 +200,7 @@ class RagMethods:
         technique_params: GivenParams | None = None,
         pipeline_id: str | None = None,
         fallback: GivenTechnique | None = None,
+        language: LanguageTag | None = None,
     ) -> AsyncIterator[AnswerChunk]:
         """Answer a question, streaming documents and parts of the answer; the result is that of ``rag.execute``.
 
@@ -187,7 +210,8 @@ class RagMethods:
         Raises:
             RpcError: as ``rag.execute``.
         """
-        asked = await self._asked(ctx, Asked(technique, options, technique_params, fallback), pipeline_id)
+        given = Asked(technique, in_language(options, language), technique_params, fallback)
+        asked = await self._asked(ctx, given, pipeline_id)
         answering = Answering(asked, lambda each: self._begin(query, ctx, each), self._params_of)
         async with aclosing(answering.chunks(streams=True)) as source:
             async for chunk in source:

@@ -59,7 +59,9 @@ class CrossEncoderModel:
     def __init__(self, path: str) -> None:
         folder = Path(path).expanduser()
         if not folder.is_dir():
-            words = f"TRUNKLINE_CROSS_ENCODER={path}: no such folder; set the path of a sentence-transformers CrossEncoder"
+            words = (
+                f"TRUNKLINE_CROSS_ENCODER={path}: no such folder; set the path of a sentence-transformers CrossEncoder"
+            )
             raise RpcError(ErrorCode.INVALID_CONFIGURATION, words)
         self._model = _load(folder)
         self._thread = ThreadPoolExecutor(1, "cross-encoder")

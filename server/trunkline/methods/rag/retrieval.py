@@ -24,17 +24,30 @@ if TYPE_CHECKING:
     from trunkline.methods.techniques import Technique
 
 
+LanguageTag = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*$")]
+"""Such as ``hr`` or ``pt-BR``."""
+
+
 class RagOptions(BaseModel):
-    """The collection to search, how many documents to retrieve, which of them, and whether a kept answer will do."""
+    """The collection to search, how many documents to retrieve and which, the language of question and answer (ISO
+    639-1; by default that of the question, as far as that can be told), and whether a kept answer will do."""
 
     model_config = ConfigDict(extra="forbid")
 
     collection: Annotated[str, Field(min_length=1)] = "python-reference"
     top_k: Annotated[int, Field(ge=1, le=50)] = 4
     filter: Annotated[dict[str, Any] | None, Field(description="of passages by metadata, as of vectors.search")] = None
+    language: LanguageTag | None = None
     cache: Annotated[bool | None, Field(description="whether a kept answer will do; by default as the hub is set")] = (
         None
     )
+
+
+def in_language(options: RagOptions | None, language: str | None) -> RagOptions | None:
+    """The options of a call, with the language that it gives beside them."""
+    if language is None:
+        return options
+    return (options or RagOptions()).model_copy(update={"language": language})
 
 
 class BasicParams(BaseModel):
@@ -129,6 +142,7 @@ class RagRun:
         plan: the technique.
         generator: ``extractive``, or the name of the model that writes.
         services: what techniques may need beside searches.
+        messages: of a question to a language model alone, what it is sent instead of documents.
         stats: of the collection, before it was searched.
         model: what embedded the query.
         query_vector: of length 1.
@@ -157,6 +171,7 @@ class RagRun:
     filling: Filling | None = None
     times: dict[str, float] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+    messages: list[dict[str, str]] | None = None
 
     @property
     def technique(self) -> str:

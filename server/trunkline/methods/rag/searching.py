@@ -27,7 +27,7 @@ class Services:
         cross_scores: how well each text answers a query.
     """
 
-    complete: Callable[[str, str, int], Awaitable[str]] | None = None
+    complete: Callable[[Context, str, str, int], Awaitable[str]] | None = None
     cross_scores: Callable[[str, Sequence[str]], Awaitable[list[float]]] | None = None
 
     def missing(self, needs: frozenset[str]) -> list[str]:
@@ -90,7 +90,7 @@ class Searching:
         if self._services.complete is None:
             raise RpcError(ErrorCode.INVALID_CONFIGURATION, f"{self._ctx.method}: needs {NEEDS['llm']}")
         self._count()
-        return await self._timed("completion", self._services.complete(instructions, text, max_tokens))
+        return await self._timed("completion", self._services.complete(self._ctx, instructions, text, max_tokens))
 
     async def cross_scores(self, query: str, texts: Sequence[str]) -> list[float]:
         """How well each text answers the query, by the cross-encoder.

@@ -54,6 +54,22 @@ FallbackFrom = TypedDict("FallbackFrom", {"from": str, "code": int, "type": str,
 """The technique that failed, so that another one answered, and its error."""
 
 
+class Tokens(TypedDict):
+    """Tokens that a language model read and wrote; estimates where its endpoint did not tell."""
+
+    input: int
+    output: int
+    estimated: bool
+
+
+class FailedEndpoint(TypedDict):
+    """An endpoint that was tried before the one that answered, and its error."""
+
+    endpoint: str
+    code: int
+    message: str
+
+
 class AnswerMetadata(TypedDict):
     """How an answer was made.
 
@@ -71,6 +87,11 @@ class AnswerMetadata(TypedDict):
     found: bool
     filling: NotRequired[Filling]
     finish_reason: NotRequired[str]
+    endpoint: NotRequired[str]
+    tokens: NotRequired[Tokens]
+    cost: NotRequired[float]
+    tried: NotRequired[list[FailedEndpoint]]
+    unknown_citations: NotRequired[list[int]]
     cache: NotRequired[Literal["hit", "miss"]]
     cached_at: NotRequired[str]
     fallback: NotRequired[FallbackFrom]
@@ -176,6 +197,7 @@ class InvalidConfig(TypedDict, total=False):
 
 
 class EndpointFailure(TypedDict, total=False):
-    """What the endpoint of a language model answered."""
+    """What the endpoint of a language model answered; ``partial_answer`` is what came before it was cut off."""
 
     http_status: int
+    partial_answer: str
