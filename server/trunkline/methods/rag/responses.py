@@ -100,13 +100,13 @@ def key_of(run: RagRun, version: str, tenant: str) -> bytes:
 def _entry(run: RagRun, said: list[Chunk]) -> bytes:
     details = {name: value for name, value in run.details.items() if name not in OF_THE_CALL}
     details["cached_at"] = datetime.now(UTC).isoformat()
-    state = {"model": run.model, "found": run.found, "details": details}
+    state = {"model": run.model, "found": run.found, "generator": run.generator, "details": details}
     return orjson.dumps(state | {"chunks": [[chunk.type, chunk.data] for chunk in said]})
 
 
 def _replayed(run: RagRun, entry: dict[str, Any], worker_id: str) -> list[Chunk]:
     """The chunks of a kept answer; the run gets all that its result is made of."""
-    run.model, run.found = entry["model"], entry["found"]
+    run.model, run.found, run.generator = entry["model"], entry["found"], entry["generator"]
     run.details.update(entry["details"], cache="hit")
     chunks = []
     for kind, data in entry["chunks"]:

@@ -9,9 +9,9 @@ from typing_extensions import TypedDict
 
 from trunkline import Chunk
 from trunkline.methods.rag.asked import DescribedAs, PipelineConfig
-from trunkline.methods.rag.retrieval import Filling
+from trunkline.methods.rag.retrieval import Filling, SameText
 
-TechniqueName = Literal["basic", "hybrid", "extractive"]
+TechniqueName = str
 
 Query = Annotated[str, Field(min_length=1, max_length=20_000, pattern=r"\S")]
 
@@ -32,20 +32,42 @@ class Performance(TypedDict):
     total_time_ms: float
     retrieval_time_ms: float
     generation_time_ms: float
+    rerank_time_ms: NotRequired[float]
+    completion_time_ms: NotRequired[float]
 
 
 class RetrievedDocument(TypedDict):
-    """A passage that was retrieved, best first: ``rank`` counts from 1, ``score`` is what the technique ranks by."""
+    """A passage that was retrieved, best first: ``rank`` counts from 1, ``score`` is what the technique ranks by.
+
+    ``also_in`` are passages with the same text, which were left out.
+    """
 
     rank: int
     id: str
     score: float
     text: str
     metadata: dict[str, Any]
+    also_in: NotRequired[list[SameText]]
 
 
 FallbackFrom = TypedDict("FallbackFrom", {"from": str, "code": int, "type": str, "message": str})
 """The technique that failed, so that another one answered, and its error."""
+
+
+class Tokens(TypedDict):
+    """Tokens that a language model read and wrote; estimates where its endpoint did not tell."""
+
+    input: int
+    output: int
+    estimated: bool
+
+
+class FailedEndpoint(TypedDict):
+    """An endpoint that was tried before the one that answered, and its error."""
+
+    endpoint: str
+    code: int
+    message: str
 
 
 class AnswerMetadata(TypedDict):
@@ -53,7 +75,8 @@ class AnswerMetadata(TypedDict):
 
     ``timestamp`` is UTC, ISO 8601; ``generator`` is ``extractive``, or the name of the language model; ``filling`` is
     there where the collection is still being indexed, ``finish_reason`` where a language model gave one, ``cache``
-    where the call asked for a kept answer, and ``cached_at`` where it got one.
+    where the call asked for a kept answer, and ``cached_at`` where it got one; ``technique`` is what the technique
+    tells of itself.
     """
 
     worker_id: str
@@ -64,9 +87,45 @@ class AnswerMetadata(TypedDict):
     found: bool
     filling: NotRequired[Filling]
     finish_reason: NotRequired[str]
+    endpoint: NotRequired[str]
+    tokens: NotRequired[Tokens]
+    cost: NotRequired[float]
+    tried: NotRequired[list[FailedEndpoint]]
+    unknown_citations: NotRequired[list[int]]
     cache: NotRequired[Literal["hit", "miss"]]
     cached_at: NotRequired[str]
     fallback: NotRequired[FallbackFrom]
+    technique: NotRequired[dict[str, Any]]
+
+
+class RetrievalPerformance(TypedDict):
+    """Durations in milliseconds: the whole call, and what of it was retrieval, with re-ranking and completions."""
+
+    total_time_ms: float
+    retrieval_time_ms: float
+    rerank_time_ms: NotRequired[float]
+    completion_time_ms: NotRequired[float]
+
+
+class RetrievalMetadata(TypedDict):
+    """How passages were found; the members are those of answers."""
+
+    worker_id: str
+    timestamp: str
+    collection: str
+    embedding_model: str
+    filling: NotRequired[Filling]
+    technique: NotRequired[dict[str, Any]]
+
+
+class Retrieved(TypedDict):
+    """Passages that a technique found, without an answer."""
+
+    technique: TechniqueName
+    query: str
+    retrieved_documents: list[RetrievedDocument]
+    performance: RetrievalPerformance
+    metadata: RetrievalMetadata
 
 
 class Answer(TypedDict):
@@ -138,6 +197,7 @@ class InvalidConfig(TypedDict, total=False):
 
 
 class EndpointFailure(TypedDict, total=False):
-    """What the endpoint of a language model answered."""
+    """What the endpoint of a language model answered; ``partial_answer`` is what came before it was cut off."""
 
     http_status: int
+    partial_answer: str
