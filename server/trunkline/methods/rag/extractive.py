@@ -8,7 +8,7 @@ Where even the best one is no answer, nothing is quoted.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +16,7 @@ from trunkline import Context
 from trunkline.methods.embeddings.client import embed
 from trunkline.methods.languages import count_words, knows, language_of, stems
 from trunkline.methods.rag.blocks import blocks_of, headings_of
-from trunkline.methods.rag.evidence import Seen, Weighed, confidence, weighed
+from trunkline.methods.rag.evidence import Asked, Seen, Weighed, confidence, proper_names, weighed
 from trunkline.methods.rag.retrieval import Document, Part, RagRun
 from trunkline.methods.rag.units import Unit, units_of
 
@@ -29,6 +29,8 @@ MAX_UNITS: Final = 96
 MAX_UNITS_PER_DOCUMENT: Final = 24
 NEAR_DUPLICATE: Final = 0.93
 """Cosine from which on two units say the same."""
+PASSAGES_SEEN: Final = 50
+"""Passages whose cosines are asked for; those of others are taken for the least of these."""
 HEADINGS_SHOWN: Final = 2
 """The innermost headings that a unit is embedded with."""
 
@@ -72,12 +74,11 @@ class ExtractiveGenerator:
         embedded = await embed(ctx, [each.shown for each in candidates])
         language = candidates[0].language
         by_meaning = knows(run.model, language)
-        ranked = weighed(
-            frozenset(stems(run.query, language)),
-            _seen(candidates, embedded.vectors @ run.query_vector),
-            by_meaning=by_meaning,
-        )
-        sure = confidence(ranked, by_meaning=by_meaning)
+        asked = Asked.of(run.query, frozenset(stems(run.query, language)))
+        seen = _seen(candidates, embedded.vectors @ run.query_vector, await _cosines(run, ctx))
+        ranked = weighed(asked, seen, by_meaning=by_meaning)
+        names = frozenset(stems(proper_names(run.query), language))
+        sure = confidence(ranked, names, seen, by_meaning=by_meaning)
         run.details["confidence"] = round(sure, 3)
         if sure < run.params.min_confidence:
             return
@@ -155,16 +156,29 @@ def separator(last: Candidate | None, candidate: Candidate) -> str:
     return " " if is_prose else "\n\n"
 
 
-def _seen(candidates: Sequence[Candidate], cosines: NDArray[np.float32]) -> list[Seen]:
+async def _cosines(run: RagRun, ctx: Context) -> dict[str, float]:
+    """The cosines of the passages nearest to the question, by id: what a technique ranks by may be anything."""
+    assert run.query_vector is not None
+    search = {"collection": run.options.collection, "vector": run.query_vector.tolist(), "model": run.model}
+    matches = (await ctx.call("vectors.search", search | {"top_k": PASSAGES_SEEN}))["matches"]
+    return {match["id"]: match["score"] for match in matches}
+
+
+def _seen(candidates: Sequence[Candidate], cosines: NDArray[np.float32], of_near: Mapping[str, float]) -> list[Seen]:
+    far = min(of_near.values(), default=0.0)
     of_passages: dict[int, frozenset[str]] = {}
     seen = []
     for candidate, cosine in zip(candidates, cosines.tolist(), strict=True):
         document = candidate.document
         if document.rank not in of_passages:
-            words = "\n".join([*headings_of(document.metadata), document.text])
-            of_passages[document.rank] = frozenset(stems(words, candidate.language))
+            whole = "\n".join([*headings_of(document.metadata), document.text])
+            of_passages[document.rank] = frozenset(stems(whole, candidate.language))
         own = frozenset(stems(candidate.shown, candidate.language))
-        seen.append(Seen(cosine, own, document.score, of_passages[document.rank]))
+        near = of_near.get(document.id, far)
+        text = candidate.unit.text(document.text)
+        is_code = candidate.unit.kind == "code"
+        words = of_passages[document.rank]
+        seen.append(Seen(document.rank, text, is_code, cosine, own, near, words, candidate.words))
     return seen
 
 
