@@ -1,8 +1,8 @@
 """Which units answer a question, and whether any does: by meaning, and by the question's own words. Pure.
 
 A unit is worth a weighted sum: its cosine to the question, the question's words that are in it, the cosines of its
-passage and of its neighbours (an answer often stands beside the sentence that is most like the question), and whether it
-has what is asked for, as far as an English question says that: a number, a name or command. Whether the best one
+passage and of its neighbours (an answer often stands beside the sentence that is most like the question), and whether
+it has what is asked for, as far as an English question says that: a number, a name or command. Whether the best one
 answers is a logistic model of its worth, of how many of the question's words are in its passages, and of whether names
 of the question are in none of them. The weights of both were fitted (logistic regression, each question left out in
 turn) to the tuning questions of ``bench/answers``, with the packaged model.

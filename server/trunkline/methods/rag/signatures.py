@@ -70,8 +70,8 @@ class AnswerMetadata(TypedDict):
     ``timestamp`` is UTC, ISO 8601; ``generator`` is ``extractive``, or the name of the language model; ``confidence``
     is how likely an extracted answer is one; ``filling`` is there where the collection is still being indexed,
     ``finish_reason`` and what follows it where a language model has written: ``endpoint`` is which one, ``cost`` is in
-    the unit of its prices, ``tried`` those that failed before, ``unknown_citations`` ranks that were taken out; ``cache``
-    where the call asked for a kept answer, and ``cached_at`` where it got one.
+    the unit of its prices, ``tried`` those that failed before, ``unknown_citations`` ranks that were taken out;
+    ``cache`` where the call asked for a kept answer, and ``cached_at`` where it got one.
     """
 
     worker_id: str

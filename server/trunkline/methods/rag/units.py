@@ -6,6 +6,7 @@ announce a list or code, the header of a table.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -20,8 +21,13 @@ LEAD_WORDS: Final = 30
 """What announces a list or code is given with it up to here."""
 ITEM_WORDS: Final = 50
 """A list item, or a definition, that is longer is several units: its sentences."""
+SHORTEST: Final = 3
+SHORTEST_UNENDED: Final = 8
+"""Words of a sentence at least; without an end, fewer are a title or a label."""
 CODE_LINES: Final = 8
 """Longer code is several units."""
+
+_ENDED: Final = re.compile(r"[.!?…。！？][\"'”’»）)\]]*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +102,11 @@ def _sentences(passage: str, block: Block, language: str) -> list[Span]:
 
 
 def _is_whole(passage: str, span: Span, *, is_first: bool) -> bool:
-    """Whether a sentence says something: it does not just announce what follows, or go on from another passage."""
-    if passage[span[1] - 1] in ":：":
+    """Whether a sentence says something: it is no title, and does not just announce what follows, or go on from
+    another passage."""
+    text = passage[slice(*span)]
+    is_ended = _ENDED.search(text) is not None
+    if text[-1] in ":：" or count_words(text) < (SHORTEST if is_ended else SHORTEST_UNENDED):
         return False
     return not (is_first and passage[span[0]].islower() and not passage[: span[0]].strip())
 
