@@ -165,7 +165,7 @@ deps-debian: ## Install outside programs on Debian (the only target that calls a
 	@if command -v apt-get >/dev/null; then \
 	  need=""; for p in make git; do command -v $$p >/dev/null || need="$$need $$p"; done; \
 	  command -v node >/dev/null || need="$$need nodejs npm"; \
-	  for d in python3.11-doc debian-faq debian-reference-en; do dpkg -s $$d >/dev/null 2>&1 || need="$$need $$d"; done; \
+	  for d in python3.11-doc debian-faq debian-handbook debian-reference-en sqlite3-doc; do dpkg -s $$d >/dev/null 2>&1 || need="$$need $$d"; done; \
 	  for p in curl faketime chromium firefox-esr haproxy caddy elixir; do command -v $$p >/dev/null || [ -x /usr/sbin/$$p ] || need="$$need $$p"; done; \
 	  command -v callgrind_control >/dev/null || need="$$need valgrind"; \
 	  command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || need="$$need nginx-light"; \

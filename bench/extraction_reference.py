@@ -78,6 +78,16 @@ class Score:
     headings: int = 0
     headings_found: int = 0
 
+    @property
+    def share_of_runs(self) -> float:
+        """1 where nothing is missing."""
+        return self.runs_found / self.runs if self.runs else 1.0
+
+    @property
+    def share_of_headings(self) -> float:
+        """1 where nothing is missing."""
+        return self.headings_found / self.headings if self.headings else 1.0
+
     def __add__(self, other: Score) -> Score:
         return Score(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -21,6 +21,7 @@ from tests.methods.document_files import pdf, word_model  # noqa: E402
 from tests.support.command import COMMAND, requires_failure, trunkline, trunkline_process  # noqa: E402
 from tests.support.hub import RunningHub, clean_environment, ready_hub  # noqa: E402
 from tests.support.timing import PATIENCE, START, eventually  # noqa: E402
+from trunkline.cli.prune import prune_documents  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 METHODS = ("tests.methods.packs.slow_embeddings", "trunkline.methods.vectors", "trunkline.methods.documents")
@@ -80,10 +81,10 @@ def test_files_of_this_machine_are_sent(hub: RunningHub, folder: Path) -> None:
     assert "embedded 0, skipped 2" in again.stdout
 
 
-def test_a_file_outside_the_working_directory_is_called_by_its_name(hub: RunningHub, folder: Path) -> None:
+def test_a_file_outside_the_working_directory_is_called_by_its_path(hub: RunningHub, folder: Path) -> None:
     arguments = (str(folder / "cat.md"), str(folder / "sub"), "--collection", "outside")
     assert ingest(hub, *arguments, cwd=ROOT).returncode == 0
-    assert sources(hub, "outside") == ["cat.md", "sub/dog.txt"]
+    assert sources(hub, "outside") == [str(folder / "cat.md"), str(folder / "sub" / "dog.txt")]
 
 
 def test_a_bad_file_is_named_and_does_not_stop_the_others(hub: RunningHub, folder: Path) -> None:
@@ -203,3 +204,67 @@ def test_it_is_listed(hub: RunningHub) -> None:
     assert [each["name"] for each in method["params"]] == [
         "collection", "sources", "options", "create", "async",
     ]  # fmt: skip
+
+
+def test_files_of_the_same_name_outside_are_kept_apart(hub: RunningHub, tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    for version in ("v1", "v2"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "README.md").write_text(f"Of {version}.")
+        done = ingest(hub, f"../{version}/README.md", "--collection", "versions", cwd=here)
+        assert done.returncode == 0, done.stderr
+    assert sources(hub, "versions") == [str(tmp_path / version / "README.md") for version in ("v1", "v2")]
+
+
+def test_names_that_are_no_text_and_links_to_themselves_stop_nothing(hub: RunningHub, tmp_path: Path) -> None:
+    books = tmp_path / "odd"
+    books.mkdir()
+    for byte in (b"\xff", b"\xfe"):
+        Path(os.fsdecode(os.fsencode(books) + b"/a" + byte + b".txt")).write_text(f"Of {byte!r}.")
+    (books / "self.md").symlink_to("self.md")
+    (books / "good.md").write_text("Good words.")
+    done = ingest(hub, "odd", "--collection", "odd", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "failed 1," in done.stdout
+    assert "odd/self.md: " in done.stdout
+    found = sources(hub, "odd")
+    assert len(found) == 3
+    assert "odd/good.md" in found
+
+
+def test_documents_whose_file_is_gone_are_pruned_when_told_to(hub: RunningHub, folder: Path) -> None:
+    ingest(hub, "books", "--collection", "pruned", cwd=folder.parent)
+    (folder / "cat.md").unlink()
+    (folder / "sub" / "dog.txt").rename(folder / "sub" / "hound.txt")
+    dry = ingest(hub, "books", "--collection", "pruned", "--prune", cwd=folder.parent)
+    assert re.search(r"books/cat\.md\n  books/sub/dog\.txt\npruned +2 .*would be deleted", dry.stdout), dry.stdout
+    before = ["books/cat.md", "books/pets.pdf", "books/sub/dog.txt", "books/sub/hound.txt"]
+    assert sources(hub, "pruned") == before
+    ingest(hub, "books", "--collection", "pruned", "--prune", "--yes", cwd=folder.parent)
+    assert sources(hub, "pruned") == ["books/pets.pdf", "books/sub/hound.txt"]
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    done = ingest(hub, "books", "--collection", "pruned", "--prune", "--yes", cwd=folder.parent)
+    assert "nothing is pruned: there is no file in it" in done.stderr
+    assert sources(hub, "pruned") == ["books/pets.pdf", "books/sub/hound.txt"]
+
+
+async def test_nothing_is_pruned_below_a_folder_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    called: list[str] = []
+
+    class OneDocument:
+        async def call(self, method: str, params: Any) -> Any:
+            called.append(method)
+            return {"documents": [{"source": f"{tmp_path}/sub/gone.md"}], "cursor": None}
+
+    def unreadable(top: Any, onerror: Any) -> Iterator[Any]:
+        yield str(tmp_path), ["sub"], ["here.md"]
+        onerror(PermissionError(13, "Permission denied", f"{tmp_path}/sub"))
+
+    monkeypatch.setattr(os, "walk", unreadable)
+    await prune_documents(cast("Any", OneDocument()), "c", [str(tmp_path)], delete=True)
+    assert called == ["documents.list"]
+    assert "nothing is pruned: [Errno 13] Permission denied" in capsys.readouterr().err

@@ -19,8 +19,9 @@ from tests.methods.packs import documents_lab  # noqa: E402
 from tests.support.timing import PATIENCE  # noqa: E402
 from trunkline.defaults import DEFAULT_MODEL  # noqa: E402
 from trunkline.methods import documents, embeddings, rag, vectors  # noqa: E402
-from trunkline.methods.documents import process, sources  # noqa: E402
+from trunkline.methods.documents import process  # noqa: E402
 from trunkline.methods.documents.extract import extract  # noqa: E402
+from trunkline.methods.documents.parsers import Parsers  # noqa: E402
 from trunkline.methods.embeddings.model import find_model  # noqa: E402
 from trunkline.methods.local import LocalMethods  # noqa: E402
 from trunkline_protocol.errors import ErrorCode, RpcError  # noqa: E402
@@ -96,7 +97,7 @@ async def test_passages_say_where_they_are_from(lab: Lab) -> None:
         assert metadata == {
             "source": "sub/story.md", "title": "The Größe 😀", "start": metadata["start"], "end": metadata["end"],
             "part": part, "parts": len(items), "document": metadata["document"], "year": 1999,
-            "headings": [], "blocks": metadata["blocks"],
+            "headings": [], "blocks": metadata["blocks"], **({"about": metadata["about"]} if part == 0 else {}),
         }  # fmt: skip
 
 
@@ -403,12 +404,14 @@ async def test_a_search_need_not_wait_for_a_document_that_is_being_read(
     await lab.process({"text": "A cat sat here.", "source": "cat"})
     begun, go = threading.Event(), threading.Event()
 
-    def slowly(data: bytes, name: str) -> Any:
+    read = Parsers.parse
+
+    def slowly(parsers: Parsers, request: Any, check: Any) -> Any:
         begun.set()
         assert go.wait(PATIENCE)
-        return extract(data, name)
+        return read(parsers, request, check)
 
-    monkeypatch.setattr(sources, "extract", slowly)
+    monkeypatch.setattr(Parsers, "parse", slowly)
     lab.write("slow.txt", "A dog ran.")
     processing = asyncio.create_task(lab.process({"path": "slow.txt"}))
     assert await asyncio.to_thread(begun.wait, PATIENCE)

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from tests.methods.document_files import word_model
 from trunkline.methods.documents.blocks import FileText
 from trunkline.methods.documents.extract import from_text
+from trunkline.methods.documents.html import read_html
 from trunkline.methods.documents.markdown import read_markdown, read_plain
-from trunkline.methods.documents.split import CHARACTERS_A_TOKEN, SEGMENT, Splitter
+from trunkline.methods.documents.split import CHARACTERS_A_TOKEN, SEGMENT, Passage, Splitter
 from trunkline.methods.documents.tokens import ModelTokens, load_tokens
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -105,3 +106,73 @@ def test_front_matter_is_not_split(tokens: ModelTokens) -> None:
     document = from_text("---\ntitle: T\n---\nwords of the body")
     (passage,) = Splitter(tokens, 30).split(document)
     assert passage.text == "words of the body" == document.text[passage.start : passage.end]
+
+
+GUIDE = """# Guide
+
+## Opening
+
+To open one, call this:
+
+```c
+int open(const char *name) {
+    return sqlite3_open_v2(name, &db, FLAGS, 0);
+}
+```
+
+- one item of the list that is short
+- another item of the list that is short
+
+| option | what it does |
+|---|---|
+| mode | how it is opened |
+| vfs | the name of the file system |
+
+### Why so?
+
+Because.
+"""
+
+
+def pieces(passage: Passage) -> list[tuple[str, str]]:
+    return [(block.kind, passage.text[block.start : block.end]) for block in passage.blocks]
+
+
+@pytest.mark.parametrize("size", [14, 20, 30, 60, 120])
+def test_what_fits_is_in_one_passage_as_a_whole(tokens: ModelTokens, size: int) -> None:
+    document = read_markdown(GUIDE)
+    passages = Splitter(tokens, size).split(document)
+    for block in document.blocks:
+        text = document.text[block.start : block.end]
+        if count(tokens, text) - 2 <= size - size // 4 - 1 and block.kind != "paragraph":
+            assert any((block.kind, text) in pieces(passage) for passage in passages), text
+    for passage in passages:
+        assert passage.text == document.text[passage.start : passage.end]
+        assert all(kind != "heading" for kind, _ in pieces(passage)[2:]), "headings begin passages"
+        given = f"{passage.context}\n\n{passage.text}" if passage.context else passage.text
+        assert count(tokens, given) <= size + 2
+
+
+def test_passages_know_what_they_stand_below(tokens: ModelTokens) -> None:
+    passages = Splitter(tokens, 30).split(read_markdown(GUIDE))
+    assert {passage.headings for passage in passages} == {("Opening",), ("Opening", "Why so?")}
+    assert passages[-1].text == "Why so?\n\nBecause."
+    assert passages[-1].context == "Guide > Opening"
+
+
+def test_code_is_cut_after_lines_and_keeps_its_indentation(tokens: ModelTokens) -> None:
+    code = "\n".join(f"    line {number}: do_it();" for number in range(40))
+    document = read_html(f"<h1>Code</h1><pre>{code}</pre>")
+    passages = Splitter(tokens, 30).split(document)
+    assert len(passages) > 5
+    for passage in passages:
+        for kind, text in pieces(passage):
+            assert kind == "heading" or all(line.startswith("    line ") for line in text.splitlines())
+
+
+def test_the_end_of_a_paragraph_is_shared_where_wanted(tokens: ModelTokens) -> None:
+    text = "\n\n".join(" ".join(f"w{row}x{number}" for number in range(18)) for row in range(6))
+    passages = Splitter(tokens, 28, 6).split(read_plain(text))
+    assert all(0 < before.end - after.start < 60 for before, after in itertools.pairwise(passages))
+    assert all(passage.text == text[passage.start : passage.end] for passage in passages)
+    assert all(count(tokens, passage.text) <= 30 for passage in passages)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
 import typer
 
 from trunkline.cli.jobs import result_of
+from trunkline.cli.prune import name_of, prune_documents
 from trunkline.cli.show.terminal import say
 from trunkline.cli.talk import DEFAULT_URL, EXIT_FAILED, EXIT_USAGE, Tenant, Token, Url, fail, talk
 
@@ -102,15 +103,25 @@ def ingest(
     ] = False,
     chunk_tokens: Annotated[int | None, typer.Option(min=8, help="Maximum number of tokens in a passage.")] = None,
     overlap_tokens: Annotated[int, typer.Option(min=0, help="Maximum number of tokens that two passages share.")] = 0,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="List documents whose file below a PATH is gone; --yes deletes them.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete what --prune lists.")] = False,
     url: Url = DEFAULT_URL,
     token: Token = None,
     tenant: Tenant = None,
 ) -> None:
     """Read documents, split them into passages and add these to a collection; passages already in it are skipped."""
-    if job and not server_path:
-        fail(EXIT_USAGE, "--job needs files on the hub's machine: add --server-path, or omit --job")
-    if job and tenant is not None:
-        fail(EXIT_USAGE, "--job follows the job's events, which are its tenant's: give a token of that tenant instead")
+    refusals = {
+        "--yes is for --prune": yes and not prune,
+        "--prune looks for files on this machine: omit --server-path": prune and server_path,
+        "--job needs files on the hub's machine: add --server-path, or omit --job": job and not server_path,
+        "--job follows the job's events, which are its tenant's: give a token of that tenant instead": (
+            job and tenant is not None
+        ),
+    }
+    for refusal in (why for why, holds in refusals.items() if holds):
+        fail(EXIT_USAGE, refusal)
     options = {"overlap_tokens": overlap_tokens} | ({"chunk_tokens": chunk_tokens} if chunk_tokens else {})
     params = {"collection": collection, "options": options}
     globs = {"include": include or [], "exclude": exclude or []}
@@ -130,6 +141,8 @@ def ingest(
         talk(url, token, lambda hub: send_files(hub, params, files, outcome), tenant)
     for line in outcome.lines():
         say(line)
+    if prune:
+        talk(url, token, lambda hub: prune_documents(hub, collection, paths, yes), tenant)
     if outcome.failed:
         raise typer.Exit(EXIT_FAILED)
 
@@ -137,10 +150,10 @@ def ingest(
 def find_files(
     paths: Sequence[str], include: Sequence[str], exclude: Sequence[str], outcome: IngestOutcome
 ) -> list[FoundFile]:
-    """The documents at some paths of this machine, named by their path relative to the working directory.
+    """The documents at some paths of this machine, named by these (:func:`name_of`).
 
     Raises:
-        ValueError: a path does not exist, or two files would have the same name.
+        ValueError: a path does not exist.
     """
     from trunkline.methods.documents.folders import FoundFile, walk
 
@@ -150,11 +163,8 @@ def find_files(
         path = Path(os.path.abspath(text))
         if not path.exists():
             raise ValueError(f"{text}: no such file or folder")
-        inside = path.is_relative_to(Path.cwd())
-        name = path.relative_to(Path.cwd()).as_posix() if inside else path.name
-        for file in walk(FoundFile(name, path), include, exclude, ignored.append):
-            if found.setdefault(file.name, file).path != file.path:
-                raise ValueError(f"{file.path} and {found[file.name].path} would both be named {file.name}")
+        for file in walk(FoundFile(name_of(path), path), include, exclude, ignored.append):
+            found.setdefault(file.name, file)
     outcome.totals["ignored"] = len(ignored)
     return [*found.values()]
 
@@ -164,16 +174,16 @@ def batches(files: Sequence[FoundFile], outcome: IngestOutcome) -> Iterator[list
 
     Files that cannot be sent are added to ``outcome`` as failed.
     """
-    from trunkline.methods.documents.blocks import Unreadable, clean
-    from trunkline.methods.documents.folders import read_file
+    from trunkline.methods.documents.blocks import Unreadable
+    from trunkline.methods.documents.folders import read_file, source_name
 
     batch: list[dict[str, Any]] = []
     size = 0
     for file in files:
-        name = clean(file.name)
+        name = source_name(file.name)
         try:
             data = read_file(file.path.resolve())
-        except (Unreadable, OSError) as error:
+        except (Unreadable, OSError, RuntimeError) as error:  # the last of a link to itself
             outcome.refuse(name, str(error))
             continue
         if len(data) > MAX_FILE_BYTES:

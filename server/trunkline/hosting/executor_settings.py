@@ -124,6 +124,7 @@ def pack_settings(settings: Settings) -> dict[str, Any]:
         "documents_root": settings.documents_root,
         "shared_collections": settings.shared_collections,
         "document_seconds": settings.document_seconds,
+        "document_megabytes": settings.document_megabytes,
         "is_executor": True,
         "model": settings.model,
         "embedding_backend": settings.embedding_backend,

@@ -56,6 +56,9 @@ class ServedSettings(BaseSettings):
     document_seconds: float = Field(
         defaults.DOCUMENT_SECONDS, gt=0, le=2**31, description="how long reading one document may take"
     )
+    document_megabytes: int = Field(
+        defaults.DOCUMENT_MEGABYTES, ge=256, le=2**20, description="MiB of memory that reading one document may take"
+    )
     demo: bool = Field(True, description="index the demo collection at first start")
 
     @field_validator("port", mode="before")

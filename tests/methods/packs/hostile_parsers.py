@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import re
+import subprocess
 import time
 from collections.abc import Callable
 
-from trunkline.methods.declaration import method
 from trunkline.methods.documents import extract
 from trunkline.methods.documents.blocks import FileText, paragraphs_of
 
@@ -43,7 +43,27 @@ def _sleep() -> None:
     ctypes.CDLL(None).sleep(3600)
 
 
-ACTS: dict[bytes, Callable[[], None]] = {b"loop": _loop, b"deaf": _deaf, b"hold": _hold, b"sleep": _sleep}
+def _grow() -> None:
+    """Take memory until there is none."""
+    kept = []
+    while True:
+        kept.append(bytearray(2**24))
+
+
+def _crash() -> None:
+    ctypes.string_at(0)
+
+
+def _leave() -> None:
+    """A program that the parser starts, and that goes on."""
+    subprocess.Popen(["sleep", "3601"], stdout=subprocess.DEVNULL)
+    _sleep()
+
+
+ACTS: dict[bytes, Callable[[], None]] = {
+    b"loop": _loop, b"deaf": _deaf, b"hold": _hold, b"sleep": _sleep, b"grow": _grow, b"crash": _crash,
+    b"leave": _leave,
+}  # fmt: skip
 
 
 def read_pdf(data: bytes) -> FileText:
@@ -53,9 +73,6 @@ def read_pdf(data: bytes) -> FileText:
     return FileText(None, STORY, paragraphs_of(STORY))
 
 
-@method("hostile.none")
-def none() -> None:
-    """A module has to have a method."""
-
-
-extract.READERS["pdf"] = read_pdf
+def install() -> None:
+    """Put it in place of the parser for pdf, in this process."""
+    extract.READERS["pdf"] = read_pdf

@@ -1,16 +1,13 @@
 """The pack ``documents``: from texts, files and folders to passages in a collection that can be cited.
 
-A document is read (txt, md, html, pdf, docx) into blocks, split by the tokens of the embedding model, and put into a collection
-passage by passage, each with its source, title and place. What is in already is not embedded again; a document that
-changed replaces its older version once it is in as a whole. ProcessRun again after any interruption, it goes on.
+A document is read into blocks of text, split by the tokens of the embedding model, and put into a collection passage by
+passage, each with its source, title and place. What is in already is not embedded again; a document that changed
+replaces its older version once it is in as a whole. Run again after any interruption, it goes on.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NotRequired
 
@@ -18,14 +15,21 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from trunkline import Context, ErrorCode, RpcError, method
-from trunkline.defaults import DEFAULT_MODEL, DOCUMENT_SECONDS
+from trunkline.defaults import DEFAULT_MODEL, DOCUMENT_MEGABYTES, DOCUMENT_SECONDS
+from trunkline.methods.documents.filling import Filling, Fillings
 from trunkline.methods.documents.folders import Roots
-from trunkline.methods.documents.plan import first_id
+from trunkline.methods.documents.listing import (
+    MAX_PAGE,
+    DocumentDescription,
+    DocumentPage,
+    describe_document,
+    list_documents,
+)
+from trunkline.methods.documents.plan import MAX_SOURCE, first_id
 from trunkline.methods.documents.process import Processed, ProcessRun
-from trunkline.methods.documents.reading_time import ReadingTime
+from trunkline.methods.documents.reading import Reader
 from trunkline.methods.documents.sources import Source, Text, pending
-from trunkline.methods.documents.split import Splitter
-from trunkline.methods.documents.tokens import MIN_TOKENS, ModelTokens, load_tokens
+from trunkline.methods.documents.tokens import MIN_TOKENS
 
 DAY_MS: Final = 24 * 60 * 60 * 1000
 
@@ -76,26 +80,24 @@ class DocumentMethods:
     """The methods ``documents.*``: files are read inside the documents roots, and split by the model's tokenizer."""
 
     def __init__(self) -> None:
-        self._model = DEFAULT_MODEL
         self._documents_root: str | None = None
-        self._tokens: ModelTokens | None = None
-        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader")
-        self._time_limit = ReadingTime(DOCUMENT_SECONDS)
+        self._fillings = Fillings(None)
+        self._reader = Reader(DEFAULT_MODEL, DOCUMENT_SECONDS, DOCUMENT_MEGABYTES)
 
     def load(self, settings: Mapping[str, Any]) -> None:
-        """Take ``settings["model"]``, ``settings["documents_root"]`` and ``settings["document_seconds"]``.
-
-        What a document may end is the process where ``settings["is_executor"]`` says so, with a note in
-        ``settings["data_dir"]``. Libraries are loaded when first used.
-        """
-        self._model = settings.get("model") or DEFAULT_MODEL
+        """Take ``model``, ``data_dir`` and what begins with ``document`` of the settings."""
         self._documents_root = settings.get("documents_root")
-        notes = Path(settings["data_dir"]) / "documents" if settings.get("is_executor") else None
-        self._time_limit = ReadingTime(settings.get("document_seconds") or DOCUMENT_SECONDS, notes)
+        data = settings.get("data_dir")
+        self._fillings = Fillings(Path(data) / "documents" if data else None)
+        self._reader = Reader(
+            settings.get("model") or DEFAULT_MODEL,
+            settings.get("document_seconds") or DOCUMENT_SECONDS,
+            settings.get("document_megabytes") or DOCUMENT_MEGABYTES,
+        )
 
     def close(self) -> None:
-        """Release the reader's thread, without waiting for what runs on it."""
-        self._reader.shutdown(wait=False, cancel_futures=True)
+        """End what reads documents, without waiting for it."""
+        self._reader.close()
 
     @method("documents.process", idempotent=True, timeout_ms=600_000, max_timeout_ms=DAY_MS, runs_as="method")
     async def process(
@@ -123,10 +125,9 @@ class DocumentMethods:
         """
         wanted = options or SplitOptions()
         ignored: list[str] = []
-        in_reader = partial(asyncio.get_running_loop().run_in_executor, self._reader)
-        splitter, settings = await in_reader(self._splitter, wanted)
+        reading = await self._reader.reading(wanted.chunk_tokens, wanted.overlap_tokens)
         roots = Roots(self._documents_root, ctx.principal.tenant)
-        documents = await in_reader(pending, sources, roots, ignored)
+        documents = await reading.in_thread(pending, sources, roots, ignored)
         model = await _require_collection(ctx, collection, create)
         if async_:
             params = {
@@ -137,9 +138,44 @@ class DocumentMethods:
             }
             job = await ctx.call("jobs.create", {"method": "documents.process", "params": params} | _once(ctx))
             return {"job": job}
-        run = ProcessRun(ctx, collection, documents, splitter, roots, self._reader, self._time_limit, settings, model)
-        await run.work()
+        with self._fillings.begun(ctx.principal.tenant, collection) as filling:
+            run = ProcessRun(ctx, collection, documents, roots, reading, model, filling)
+            await run.work()
         return run.result(len(ignored))
+
+    @method("documents.filling", idempotent=True)
+    async def filling(self, collection: Name, ctx: Context) -> Filling:
+        """Tell how far the calls and jobs are that process documents into a collection now; all 0 where none does."""
+        return self._fillings.of(ctx.principal.tenant, collection)
+
+    @method("documents.list", idempotent=True, runs_as="method")
+    async def list(
+        self,
+        collection: Name,
+        ctx: Context,
+        prefix: Annotated[str, Field(max_length=MAX_SOURCE)] = "",
+        limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 100,
+        cursor: Annotated[str, Field(max_length=MAX_SOURCE)] = "",
+    ) -> DocumentPage:
+        """List the documents of a collection in order of their names (by code point), a page at a time.
+
+        Args:
+            prefix: of the names.
+            cursor: of the page before; documents behind it are listed.
+
+        Raises:
+            RpcError: 4001, there is no such collection.
+        """
+        return await list_documents(ctx, collection, prefix, limit, cursor)
+
+    @method("documents.get", idempotent=True, runs_as="method")
+    async def get(self, collection: Name, source: Text, ctx: Context) -> DocumentDescription:
+        """Describe a document: its title, version, passages, size, note, and when it was put in.
+
+        Raises:
+            RpcError: 4001, there is no such collection; -32602, no such document in it.
+        """
+        return await describe_document(ctx, collection, source)
 
     @method("documents.delete", idempotent=True, runs_as="method")
     async def delete(self, collection: Name, source: Text, ctx: Context) -> DeletedPassages:
@@ -163,13 +199,6 @@ class DocumentMethods:
             except RpcError as error:
                 if not error.data.get("claim_again"):
                     raise
-
-    def _splitter(self, options: SplitOptions) -> tuple[Splitter, dict[str, Any]]:
-        """Make a splitter, on the reader's thread: loading a tokenizer takes a while, once."""
-        if self._tokens is None:
-            self._tokens = load_tokens(self._model)
-        tokens, overlap = self._tokens.sizes(options.chunk_tokens, options.overlap_tokens)
-        return Splitter(self._tokens, tokens, overlap), {"chunk_tokens": tokens, "overlap_tokens": overlap}
 
 
 async def _require_collection(ctx: Context, name: str, create: bool) -> str | None:

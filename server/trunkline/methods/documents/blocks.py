@@ -1,4 +1,4 @@
-"""The text of a file as a reader sees it, and its blocks: headings, paragraphs, list items, rows, code, definitions. Pure."""
+"""The text of a file as a reader sees it, and its blocks: headings, paragraphs, list items and others. Pure."""
 
 from __future__ import annotations
 

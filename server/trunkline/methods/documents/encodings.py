@@ -24,6 +24,8 @@ _XML_ENCODING: Final = re.compile(r"encoding\s*=\s*[\"']([\w.:-]+)[\"']")
 _CONTROLS: Final = re.compile(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 # Bytes that windows-1252 has no character for: they are controls, as in Latin-1.
 _UNDEFINED: Final = {0xDC00 + byte: byte for byte in (0x81, 0x8D, 0x8F, 0x90, 0x9D)}
+# Of these WHATWG's decoders know more than Python's of the same name.
+_DECODERS: Final = {"windows-1252": "windows-1252", "gbk": "gb18030", "shift_jis": "cp932", "euc-kr": "cp949"}
 _MULTIBYTE: Final = re.compile("[^\x00-\x7f\ufffd]")
 
 
@@ -74,7 +76,7 @@ def _replaced(text: str, encoding: str) -> str | None:
     if not count:
         return None
     line = text.count("\n", 0, text.index("\ufffd")) + 1
-    return f"{count} places in it are no {encoding} and were replaced by \ufffd, the first in line {line}"
+    return f"bytes of it that are no {encoding} were replaced by \ufffd: {count}, the first in line {line}"
 
 
 def declared_encoding(page: bytes) -> str | None:
@@ -112,7 +114,8 @@ def _python_name(label: str) -> str | None:
         return None
     if found.name.startswith("utf-16"):
         return "utf-8"
-    return "windows-1252" if found.name == "windows-1252" else found.codec_info.name
+    name: str = _DECODERS.get(found.name, found.codec_info.name)
+    return name
 
 
 def refuse_binary(data: bytes) -> None:

@@ -13,28 +13,41 @@ from typing import Final, Literal
 from trunkline.methods.documents.blocks import FileText, Unreadable
 from trunkline.methods.documents.encodings import SNIFFED, declared_encoding, decode
 from trunkline.methods.documents.html import read_html
+from trunkline.methods.documents.mail import read_csv, read_eml, read_epub
 from trunkline.methods.documents.markdown import is_markdown, read_markdown, read_plain
-from trunkline.methods.documents.office import read_docx
+from trunkline.methods.documents.ocr import read_image
+from trunkline.methods.documents.office import read_docx, read_pptx, read_xlsx
 from trunkline.methods.documents.pdf import read_pdf
 
-Kind = Literal["text", "markdown", "html", "pdf", "docx"]
+Kind = Literal["text", "markdown", "html", "csv", "eml", "pdf", "docx", "pptx", "xlsx", "epub", "picture"]
 
 MAX_FILE_BYTES: Final = 64 * 2**20
 MAX_TEXT_BYTES: Final = 32 * 2**20
-"""Of text, markdown and html, which cost more by the byte than pdf and docx."""
+"""Of what is text, which costs more by the byte."""
 MAX_TITLE: Final = 200
 
 KINDS: Final[dict[str, Kind]] = {
     ".txt": "text", ".text": "text", ".rst": "text",
     ".md": "markdown", ".markdown": "markdown",
     ".html": "html", ".htm": "html", ".xhtml": "html",
-    ".pdf": "pdf", ".docx": "docx",
+    ".csv": "csv", ".tsv": "csv", ".eml": "eml",
+    ".pdf": "pdf", ".docx": "docx", ".pptx": "pptx", ".xlsx": "xlsx", ".epub": "epub",
 }  # fmt: skip
-"""By suffix: what a folder is searched for."""
-LARGE: Final[frozenset[Kind]] = frozenset({"pdf", "docx"})
-
-READERS: Final[dict[Kind, Callable[[bytes], FileText]]] = {"pdf": read_pdf, "docx": read_docx}
+"""By suffix: what a folder is searched for. Pictures, which seldom are documents, are read where they are asked for."""
+PICTURES: Final = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
+READERS: Final[dict[Kind, Callable[[bytes], FileText]]] = {
+    "pdf": read_pdf, "docx": read_docx, "pptx": read_pptx, "xlsx": read_xlsx, "epub": read_epub, "eml": read_eml,
+    "picture": read_image,
+}  # fmt: skip
 """Of what is no text."""
+OF_TEXT: Final[dict[Kind, Callable[[str, str | None], FileText]]] = {
+    "text": read_plain, "markdown": read_markdown, "html": read_html, "csv": read_csv,
+}  # fmt: skip
+ARCHIVES: Final[dict[bytes, Kind]] = {
+    b"word/": "docx", b"ppt/": "pptx", b"xl/": "xlsx", b"application/epub+zip": "epub",
+}  # fmt: skip
+"""What an archive of each kind has in it."""
+_PICTURES: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*")
 
 _HTML: Final = re.compile(rb"<(?:!doctype\s+html|html[\s>])", re.IGNORECASE)
 
@@ -55,7 +68,7 @@ def extract(data: bytes, name: str) -> FileText:
         document = read(data)
     else:
         text, note = decode(data, declared_encoding(data) if kind == "html" else None)
-        document = {"html": read_html, "markdown": read_markdown}.get(kind, read_plain)(text, note)
+        document = OF_TEXT[kind](text, note)
     if len(document.text) > MAX_TEXT_BYTES:
         raise Unreadable(f"it has {len(document.text):,} characters of text, more than {MAX_TEXT_BYTES:,}: split it")
     return require_text(document)
@@ -77,8 +90,7 @@ def require_text(document: FileText) -> FileText:
         Unreadable: there is no text in it.
     """
     if not document.blocks:
-        hint = ": its pages are pictures; recognise their text first (OCR)" if document.pages else ""
-        raise Unreadable(f"there is no text in it{hint}")
+        raise Unreadable("there is no text in it")
     title = " ".join((document.title or "").split())[:MAX_TITLE]
     return document.titled(title or None)
 
@@ -99,16 +111,23 @@ def kind_of(data: bytes, name: str) -> Kind:
     Raises:
         Unreadable: the content is not what the name says.
     """
-    said = KINDS.get(PurePosixPath(name).suffix.lower())
+    suffix = PurePosixPath(name).suffix.lower()
+    said: Kind | None = "picture" if suffix in PICTURES else KINDS.get(suffix)
     if b"%PDF-" in data[:1024]:  # PDF 1.7 (ISO 32000-1), appendix H.3, note 13: within the first 1024 bytes
         return "pdf"
     if data.startswith(b"PK\x03\x04"):
-        if said == "docx" or b"word/" in data:
-            return "docx"
-        raise Unreadable("it is a zip archive that holds no Word document: unpack it and process what is in it")
+        if said is not None and said in ARCHIVES.values():
+            return said
+        if (found := next((kind for mark, kind in ARCHIVES.items() if mark in data), None)) is not None:
+            return found
+        raise Unreadable("it is a zip archive that holds no document: unpack it and process what is in it")
+    if data.startswith(_PICTURES):
+        return "picture"
     if data.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
-        raise Unreadable("it has the old format of Microsoft Office (or is an encrypted docx): save it as docx")
-    if said in LARGE:
+        raise Unreadable(
+            "it has the old format of Microsoft Office (or is an encrypted docx): save it as docx, pptx or xlsx"
+        )
+    if said in READERS and said != "eml":
         raise Unreadable(f"it is no {said}, although its name says so: it begins with {data[:8]!r}")
     if said in (None, "text") and is_html(data):
         return "html"
@@ -121,7 +140,7 @@ def check_size(size: int, kind: Kind | None = None) -> None:
     Raises:
         Unreadable: with the limit.
     """
-    limit = MAX_FILE_BYTES if kind is None or kind in LARGE else MAX_TEXT_BYTES
+    limit = MAX_FILE_BYTES if kind is None or kind in READERS else MAX_TEXT_BYTES
     if size > limit:
         what = f"{kind} files are" if kind else "files are"
         raise Unreadable(f"it has {size:,} bytes, and {what} read up to {limit:,}: split it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from trunkline import ErrorCode, RpcError
-from trunkline.methods.documents.blocks import Unreadable
+from trunkline.methods.documents.blocks import Unreadable, clean
 from trunkline.methods.documents.extract import KINDS, check_size
 from trunkline.methods.documents.opening import is_there, list_folder, open_file
 from trunkline.storage.tenant_folders import folder_name
@@ -105,6 +106,14 @@ class Roots:
         if not is_inside:
             raise _outside(said or found.name)
         return resolved
+
+
+def source_name(name: str) -> str:
+    """What a file is called in a collection: two files never have the same name, whatever bytes theirs consist of."""
+    if (cleaned := clean(name)) == name:
+        return name
+    digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:12]
+    return f"{cleaned}~{digest}"
 
 
 def _outside(path: str) -> RpcError:

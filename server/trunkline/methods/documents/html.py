@@ -36,6 +36,8 @@ KNOWN: Final = frozenset({
 })  # fmt: skip
 """Names of elements that pages have."""
 LISTS: Final = frozenset({"ol", "ul", "menu", "dir"})
+SETTLING: Final = frozenset({*VERBATIM, *LISTS, *HEADINGS, "table", "dl"})
+"""What no item or term goes on behind: it stands for itself."""
 LAYOUT: Final = frozenset({*HEADINGS, *VERBATIM, "table", "form"})
 """What no cell of data has: a table that has it puts a page in order, and its cells are read one by one."""
 
@@ -149,6 +151,7 @@ class _Walk:
         self._counts: list[int | None] = []
         self._tables: list[bool] = []
         self._marker = ""
+        self._in_term = False
 
     def over(self, tree: _Element) -> None:
         """Add all blocks of a tree."""
@@ -186,22 +189,18 @@ class _Walk:
     def _begin(self, element: _Element, name: str, is_layout: bool) -> None:
         if name == "br":
             self._take("\n" if self._verbatim is not None else _BREAK)
-        elif self._verbatim is not None:
+        if self._verbatim is not None or self._is_inline(name):
             return
-        elif name not in BLOCKS:
-            if name in APART or "-" in name:
-                self._take(" ")
-            return
-        else:
-            self._flush()
+        if name in ("dt", "dd"):  # a term may be left open
+            self._end_term()
+            self._in_term = name == "dt"
+        self._flush()
+        if name in SETTLING:
+            self._settle()
         if name in VERBATIM:
-            self._settle()
             self._verbatim = []
-        elif name in LISTS or name in ("table", "dl"):
-            self._settle()
+        elif name in LISTS or name == "table":
             self._open(element, name, is_layout)
-        elif name in HEADINGS:
-            self._settle()
         elif name == "li" and self._cells is None:
             self._settle()
             self._item, self._marker = [], self._next_marker(element)
@@ -210,6 +209,12 @@ class _Walk:
             self._cells = []
         elif name in ("td", "th") and self._cells is not None:
             self._cells.append("")
+
+    def _is_inline(self, name: str) -> bool:
+        """Whether an element is within a line; that which stands apart is given its space."""
+        if name not in BLOCKS and (name in APART or "-" in name):
+            self._take(" ")
+        return name not in BLOCKS
 
     def _open(self, element: _Element, name: str, is_layout: bool) -> None:
         if name == "table":
@@ -232,15 +237,12 @@ class _Walk:
         if name in VERBATIM and self._verbatim is not None:
             text, self._verbatim = "".join(self._verbatim).replace("\r\n", "\n").replace("\r", "\n"), None
             self._blocks.add("code", text.strip("\n").rstrip())
-        elif self._verbatim is not None:
+        elif self._verbatim is not None or self._is_inline(name):
             return
-        elif name not in BLOCKS:
-            if name in APART or "-" in name:
-                self._take(" ")
         elif name in HEADINGS:
             self._heading(HEADINGS[name])
         elif name == "dt":
-            self._terms += filter(None, [self._taken()])
+            self._end_term()
         else:
             self._flush()
             self._close(name)
@@ -264,6 +266,11 @@ class _Walk:
             if self._cells is not None or self._item is not None:
                 self._settle()
             self._blocks.add("heading", text, level)
+
+    def _end_term(self) -> None:
+        if self._in_term and (text := self._taken()):
+            self._terms.append(text)
+        self._in_term = False
 
     def _taken(self) -> str:
         """The words that were gathered, as a reader sees them, in one line but for the breaks in it."""

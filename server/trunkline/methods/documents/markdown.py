@@ -68,7 +68,7 @@ def _html(_renderer: Any, tokens: Any, at: int, _options: Any, _env: Any) -> str
 
 
 def front_matter(text: str) -> tuple[dict[str, Any] | None, int]:
-    """The front matter of a text, and where its body begins: what is between two rules is that only where it is YAML."""
+    """The front matter of a text, if what two rules have between them is YAML; and where its body begins."""
     found = _FRONT_MATTER.match(text)
     if found is None:
         return None, 0

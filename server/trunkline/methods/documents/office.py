@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Iterator
 from typing import Any, Final
 from xml.etree import ElementTree
 
@@ -86,3 +87,74 @@ def _headers(archive: zipfile.ZipFile) -> list[str]:
                 if text.strip():
                     found[text] = None
     return list(found)
+
+
+def read_pptx(data: bytes) -> FileText:
+    """The text of a presentation, slide by slide: titles, words of shapes and tables, and the speaker's notes.
+
+    Raises:
+        Unreadable: damaged, or more than it seems.
+    """
+    import pptx
+
+    built, starts = TextBuilder(), []
+    with reading_as("pptx"), open_archive(data):
+        presentation = pptx.Presentation(io.BytesIO(data))
+        for slide in presentation.slides:
+            starts.append(built.length + 2 if built.blocks else 0)
+            title = slide.shapes.title
+            if title is not None:
+                built.add("heading", title.text_frame.text.replace("\v", " "), 1)
+            for shape in _shapes(slide.shapes):
+                if title is None or shape.shape_id != title.shape_id:
+                    _add_shape(built, shape)
+            if slide.has_notes_slide and (notes := slide.notes_slide.notes_text_frame) is not None:
+                built.add("paragraph", notes.text.replace("\v", "\n"))
+        return built.build(presentation.core_properties.title or None, pages=starts)
+
+
+def _shapes(shapes: Any) -> Iterator[Any]:
+    """Shapes, those of groups among them; groups within groups as deep as a stack takes them."""
+    waiting = [*reversed(list(shapes))]
+    while waiting:
+        shape = waiting.pop()
+        if hasattr(shape, "shapes"):
+            waiting += reversed(list(shape.shapes))
+        else:
+            yield shape
+
+
+def _add_shape(built: TextBuilder, shape: Any) -> None:
+    if getattr(shape, "has_table", False):
+        for row in shape.table.rows:
+            built.add("table_row", row_of([cell.text for cell in row.cells]))
+    elif shape.has_text_frame:
+        for paragraph in shape.text_frame.paragraphs:
+            built.add("paragraph", paragraph.text.replace("\v", "\n"))
+
+
+def read_xlsx(data: bytes) -> FileText:
+    """The text of a workbook: each sheet below its name, and of each row the cells, by the values they had when saved.
+
+    Raises:
+        Unreadable: damaged, or more than it seems.
+    """
+    import openpyxl
+
+    built = TextBuilder()
+    with reading_as("xlsx"), open_archive(data) as archive:
+        title = title_of(archive)
+        book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
+        for sheet in book.worksheets:
+            built.add("heading", sheet.title, 1)
+            for row in sheet.iter_rows(values_only=True):
+                built.add("table_row", row_of(["" if value is None else str(value) for value in row]))
+    return built.build(title)
+
+
+def row_of(cells: list[str]) -> str:
+    """The cells of a row in one line."""
+    texts = [" ".join(cell.split()) for cell in cells]
+    while texts and not texts[-1]:
+        texts.pop()
+    return " | ".join(texts)

@@ -57,9 +57,16 @@ def list_folder(path: Path) -> list[Entry]:
         opened = os.open(name, _READ | os.O_DIRECTORY, dir_fd=folder)
     try:
         with os.scandir(opened) as found:
-            return sorted(Entry(each.name, each.is_dir(), each.is_symlink()) for each in found)
+            return sorted(Entry(each.name, _is_folder(each), each.is_symlink()) for each in found)
     finally:
         os.close(opened)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or through what may not be searched: reading it says so
+        return False
 
 
 def is_there(path: Path) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from trunkline.methods.documents.blocks import FileText, TextBuilder, Unreadable, clean, paragraphs_of
 from trunkline.methods.documents.html import reading_as
+from trunkline.methods.documents.ocr import read_scanned
 
 MAX_PAGES: Final = 20_000
 MAX_PDF_TEXT: Final = 32 * 2**20
@@ -56,6 +57,8 @@ def read_pdf(data: bytes) -> FileText:
         if built.length > MAX_PDF_TEXT:
             raise Unreadable(f"its first {number + 1} pages have more than {MAX_PDF_TEXT:,} characters: split it")
     _add_fields(reader, built)
+    if not built.blocks and (scanned := read_scanned(reader)) is not None:
+        return scanned.titled(clean(str(title)) if title else None)
     document = built.build(clean(str(title)) if title else None, pages=starts)
     return document.noted(_without_spaces(unspaced))
 

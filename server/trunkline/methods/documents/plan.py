@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from trunkline.methods.documents.blocks import FileText
-from trunkline.methods.documents.split import Passage
+from trunkline.methods.documents.split import Parsed
 
 RESERVED: Final = frozenset(
-    {"source", "title", "start", "end", "part", "parts", "page", "document", "headings", "blocks"}
+    {"source", "title", "start", "end", "part", "parts", "page", "document", "headings", "blocks", "about"}
 )
 """Names in the metadata of a passage that are not the caller's."""
 FORMAT: Final = 2
@@ -26,6 +25,8 @@ FORMAT: Final = 2
 MAX_SOURCE: Final = 1024
 _MAX_PREFIX: Final = 460
 
+ABOUT: Final = "about"
+"""Of a first passage: what is known of the document beside its passages."""
 CONTEXT: Final = "context"
 """Of an item that is planned: what is embedded before its text. It is not the collection's."""
 
@@ -68,15 +69,15 @@ def fingerprint(data: bytes, source: str, settings: dict[str, Any]) -> str:
 
 
 def items_of(
-    passages: Sequence[Passage], document: FileText, source: str, title: str, version: str, own: dict[str, Any]
+    document: Parsed, source: str, title: str, version: str, own: dict[str, Any], about: dict[str, Any]
 ) -> list[Item]:
     """The passages of a document as items. An id depends on a passage's text, and on how often it came before."""
-    items = []
+    items: list[Item] = []
     seen: dict[str, int] = {}
-    for part, passage in enumerate(passages):
+    passages = document.passages
+    for part, (passage, page) in enumerate(zip(passages, document.pages, strict=True)):
         digest = hashlib.sha256(passage.text.encode()).hexdigest()[:24]
         times = seen[digest] = seen.get(digest, -1) + 1
-        page = document.page_at(passage.start)
         metadata = own | {
             "source": source, "title": title, "start": passage.start, "end": passage.end,
             "part": part, "parts": len(passages), "document": version, "headings": [*passage.headings],
@@ -85,6 +86,8 @@ def items_of(
         name = f"{digest}.{times}" if times else digest
         item_id = f"{_prefix(source)}#{name}" if part else first_id(source)
         items.append({"id": item_id, "text": passage.text, "metadata": metadata, CONTEXT: passage.context})
+    if items:
+        items[0]["metadata"][ABOUT] = about
     return items
 
 

@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final, NotRequired
 
 from typing_extensions import TypedDict
 
 from trunkline import Context, ErrorCode, RpcError
 from trunkline.methods.documents.blocks import Unreadable
+from trunkline.methods.documents.filling import FillingCall
 from trunkline.methods.documents.folders import FoundFile, Roots
 from trunkline.methods.documents.plan import (
     Item,
@@ -33,9 +32,8 @@ from trunkline.methods.documents.plan import (
     stale,
     to_upsert,
 )
-from trunkline.methods.documents.reading_time import ReadingTime
+from trunkline.methods.documents.reading import Reading
 from trunkline.methods.documents.sources import Pending, as_error
-from trunkline.methods.documents.split import Splitter
 
 GROUP_DOCUMENTS: Final = 64
 GROUP_BYTES: Final = 16 * 2**20
@@ -47,8 +45,6 @@ TEXTS_PER_CALL: Final = 32
 """Few enough that a query which comes in between does not wait long."""
 LOOKUP: Final = 512
 """Ids of one ``vectors.get``."""
-TURN: Final = 0.5
-"""Seconds that one call may hold the reader's thread while others wait, if its documents are not long."""
 REPORT_EVERY: Final = 0.1
 
 
@@ -146,11 +142,9 @@ class ProcessRun:
     """One call of ``documents.process``.
 
     Args:
-        reader: one thread for all calls of an executor. It is not the one that methods run on, so that searches need
-            not wait for it.
-        time_limit: of reading and splitting one document.
-        settings: sizes, as part of each document's fingerprint.
+        reading: how documents are read and split; its settings are part of each document's fingerprint.
         model: what made the collection's vectors, if it has any.
+        filling: is told how far it is.
     """
 
     def __init__(
@@ -158,25 +152,21 @@ class ProcessRun:
         ctx: Context,
         collection: str,
         documents: Sequence[Pending],
-        splitter: Splitter,
         roots: Roots,
-        reader: ThreadPoolExecutor,
-        time_limit: ReadingTime,
-        settings: dict[str, Any],
+        reading: Reading,
         model: str | None,
+        filling: FillingCall,
     ) -> None:
         self.removed = 0
         self.entries = [Entry(each) for each in documents]
         self._ctx = ctx
         self._collection = collection
-        self._splitter = splitter
         self._roots = roots
-        self._reader = reader
-        self._time_limit = time_limit
-        self._refusals: dict[str, RpcError] = {}
+        self._reading = reading
+        self._one_at_a_time = asyncio.Lock()
         self._over = False
-        self._settings = settings
         self._model = model
+        self._filling = filling
         self._batches = asyncio.Semaphore(BATCHES_AT_ONCE)
         self._passages_done = 0
         self._current: str | None = None
@@ -193,12 +183,12 @@ class ProcessRun:
         """
         gate = asyncio.Semaphore(GROUPS_AT_ONCE)
         waiting = iter(self.entries)
+        self._filling.tell(0, len(self.entries))
         is_files = any(isinstance(entry.pending.content, FoundFile) for entry in self.entries)
         self._sent = self._turn = await self._draw()
-        self._refusals = await self._in_reader(self._time_limit.refusals)
         try:
             async with asyncio.TaskGroup() as tasks:
-                while group := await self._in_reader(self._hash, waiting):
+                while group := await self._reading.in_thread(self._hash, waiting):
                     await gate.acquire()
                     tasks.create_task(self._group(group, gate))
                     if is_files:  # before the next ones are read
@@ -212,9 +202,11 @@ class ProcessRun:
     async def _group(self, group: list[Entry], gate: asyncio.Semaphore) -> None:
         try:
             await self._skip_unchanged(group)
-            unread = iter([entry for entry in group if entry.data is not None])
-            while await self._in_reader(self._extract, unread):
-                self._report()
+            for entry in group:
+                if entry.data is not None:
+                    async with self._one_at_a_time:
+                        await self._extract(entry)
+                    self._report()
             await self._store([entry for entry in group if entry.changed])
             for entry in group:
                 entry.finished = True
@@ -222,10 +214,7 @@ class ProcessRun:
         finally:
             gate.release()
 
-    # --- on the reader's thread ---
-
-    async def _in_reader(self, function: Callable[..., Any], *args: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._reader, function, *args)
+    # --- documents ---
 
     def _check(self) -> None:
         self._ctx.raise_if_cancelled()
@@ -247,43 +236,33 @@ class ProcessRun:
             except (Unreadable, RpcError) as error:
                 entry.error = as_error(error)
                 continue
-            settings = self._settings | {"title": entry.pending.title, "metadata": entry.pending.metadata}
+            settings = self._reading.settings | {"title": entry.pending.title, "metadata": entry.pending.metadata}
             entry.version = fingerprint(entry.data, entry.pending.source, settings)
             size += len(entry.data)
             if len(group) >= GROUP_DOCUMENTS or size >= GROUP_BYTES:
                 break
         return group
 
-    def _extract(self, unread: Iterator[Entry]) -> bool:
-        """Read and split documents for a turn. False when all are through."""
-        until = time.monotonic() + TURN
-        for entry in unread:
-            self._check()
-            self._current = entry.pending.source
-            try:
-                if (refusal := self._refusals.get(entry.version)) is not None:
-                    raise refusal
-                self._time_limit.run(entry.version, partial(self._extract_one, entry))
-            except Unreadable as error:
-                entry.error = as_error(error)
-            except RpcError as error:
-                self._check()  # which ends the call, not this document alone
-                entry.items, entry.passages, entry.error = [], 0, error
-            entry.data = None
-            if time.monotonic() > until:
-                return True
-        return False
-
-    def _extract_one(self, entry: Entry) -> None:
+    async def _extract(self, entry: Entry) -> None:
+        """Read and split a document. Of one call this is one at a time, so that it is each call's turn."""
         assert entry.data is not None
-        pending = entry.pending
-        document = pending.document(entry.data)
-        document = document.titled(pending.title or document.title)
-        passages = self._splitter.split(document, self._check)
-        entry.note = document.note
-        entry.title = document.title or pending.source.rpartition("/")[2]
-        entry.items = items_of(passages, document, pending.source, entry.title, entry.version, pending.metadata)
-        entry.passages = len(passages)
+        pending, self._current = entry.pending, entry.pending.source
+        data, entry.data = entry.data, None
+        try:
+            name = None if isinstance(pending.content, str) else pending.name
+            document = await self._reading.read(data, name, pending.title, self._check)
+        except Unreadable as error:
+            entry.error = as_error(error)
+        except RpcError as error:
+            self._check()  # which ends the call, not this document alone
+            entry.error = error
+        else:
+            entry.note = document.note
+            entry.title = document.title or pending.source.rpartition("/")[2]
+            about: dict[str, Any] = {"bytes": len(data), "processed_at": int(time.time() * 1000)}
+            about |= {"note": document.note} if document.note else {}
+            entry.items = items_of(document, pending.source, entry.title, entry.version, pending.metadata, about)
+            entry.passages = len(document.passages)
 
     # --- the collection ---
 
@@ -417,6 +396,7 @@ class ProcessRun:
         if now < self._reported + REPORT_EVERY and not at_once:
             return
         self._reported = now
+        self._filling.tell(sum(entry.finished for entry in self.entries), len(self.entries))
         self._ctx.progress(
             {
                 "stage": "reading" if self._read < len(self.entries) else "embedding",

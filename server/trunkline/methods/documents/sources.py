@@ -12,9 +12,8 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from trunkline import ErrorCode, RpcError
-from trunkline.methods.documents.blocks import FileText, Unreadable, clean
-from trunkline.methods.documents.extract import extract, from_text
-from trunkline.methods.documents.folders import FoundFile, Roots, read_file, walk
+from trunkline.methods.documents.blocks import Unreadable
+from trunkline.methods.documents.folders import FoundFile, Roots, read_file, source_name, walk
 from trunkline.methods.documents.plan import MAX_SOURCE, RESERVED
 
 MAX_DOCUMENTS: Final = 10_000
@@ -88,16 +87,6 @@ class Pending:
             return read_file(roots.resolve(self.content))
         return self.content.encode() if isinstance(self.content, str) else self.content
 
-    def document(self, data: bytes) -> FileText:
-        """The document in the content.
-
-        Raises:
-            Unreadable: no text can be extracted.
-        """
-        if isinstance(self.content, str):
-            return from_text(self.content)
-        return extract(data, self.name)
-
 
 def pending(sources: Sequence[Source], roots: Roots, ignored: list[str]) -> list[Pending]:
     """All documents that the sources stand for, each once.
@@ -134,7 +123,7 @@ def _documents(source: Source, roots: Roots, ignored: list[str]) -> Iterator[Pen
         assert source.path is not None
         found = roots.find(source.path)
         for file in walk(found, source.include, source.exclude, ignored.append, roots.resolve):
-            yield Pending(clean(file.name), file, file.name, None, source.metadata)
+            yield Pending(source_name(file.name), file, file.name, None, source.metadata)
 
 
 def as_error(error: Unreadable | RpcError) -> RpcError:

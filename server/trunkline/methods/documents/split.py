@@ -44,6 +44,16 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
+class Parsed:
+    """A document as it was read and split; ``pages`` are those that its passages begin on."""
+
+    title: str | None
+    note: str | None
+    passages: list[Passage]
+    pages: list[int | None]
+
+
+@dataclass(frozen=True, slots=True)
 class _Section:
     """Blocks that stand below the same headings, those included that they begin with."""
 
