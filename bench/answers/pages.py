@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -15,11 +16,15 @@ CORPORA: Final = {
     "sqlite3-doc": Path("/usr/share/doc/sqlite3"),
     "debian-handbook": Path("/usr/share/doc/debian-handbook/html/en-US"),
 }
+SEED: Final = 1
 BLOCKS: Final = ("p", "li", "tr", "pre", "dd", "dt", "td", "div")
 
 
-def write_pages(corpus: str, folder: Path, questions: Iterable[Question]) -> int:
-    """Copy the pages of a corpus into a folder, and take out what the questions say; returns how many there are.
+def write_pages(corpus: str, folder: Path, questions: Iterable[Question], sample: int | None = None) -> None:
+    """Copy the pages of a corpus into a folder, and take out what the questions say.
+
+    Args:
+        sample: only the pages that questions name, and so many others; None for all.
 
     Raises:
         CorpusMissing: the package is not installed.
@@ -27,18 +32,24 @@ def write_pages(corpus: str, folder: Path, questions: Iterable[Question]) -> int
     if not CORPORA[corpus].is_dir():
         raise CorpusMissing(f"{corpus} is not installed: apt-get install {corpus}")
     removed: dict[str, list[str]] = {}
+    named: set[str] = set()
     for question in questions:
         if question.corpus == corpus:
+            named.update(question.sources)
             for source, text in question.removed:
                 removed.setdefault(source, []).append(text)
     folder.mkdir(parents=True, exist_ok=True)
     pages = sorted(CORPORA[corpus].glob("*.html"))
+    others = [page for page in pages if page.name not in named | removed.keys()]
+    random.Random(SEED).shuffle(others)  # not for secrets
+    left_out = set() if sample is None else set(others[sample:])
     for page in pages:
+        if page in left_out:
+            continue
         content = page.read_bytes()
         if page.name in removed:
             content = without(content, removed[page.name])
         (folder / page.name).write_bytes(content)
-    return len(pages)
 
 
 def without(content: bytes, texts: Iterable[str]) -> bytes:

@@ -29,6 +29,7 @@ class Question:
     text: str
     answers: list[list[str]] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
     removed: list[tuple[str, str]] = field(default_factory=list)
 
     def verdict(self, answer: str, found: bool) -> Verdict:
@@ -63,5 +64,6 @@ def _question(entry: dict[str, Any]) -> Question:
         entry["question"],
         entry.get("answers", []),
         entry.get("wrong", []),
+        [each for each in (entry.get("source"), *entry.get("also_in", [])) if each],
         removed,
     )

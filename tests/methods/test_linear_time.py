@@ -18,7 +18,9 @@ from trunkline.methods.documents.blocks import clean  # noqa: E402
 from trunkline.methods.documents.encodings import declared_encoding  # noqa: E402
 from trunkline.methods.documents.markdown import front_matter, is_markdown, read_plain  # noqa: E402
 from trunkline.methods.documents.pdf import tidied  # noqa: E402
-from trunkline.methods.rag.sentences import split_sentences  # noqa: E402
+from trunkline.methods.languages import count_words, language_of, stems  # noqa: E402
+from trunkline.methods.rag.blocks import blocks_of  # noqa: E402
+from trunkline.methods.rag.units import units_of  # noqa: E402
 from trunkline.methods.vectors.lexical import words  # noqa: E402
 from trunkline.observe.secrets import SecretMask  # noqa: E402
 from trunkline_protocol import topics, traces  # noqa: E402
@@ -75,7 +77,8 @@ READERS: dict[str, Callable[[str], object]] = {
     "is_markdown": is_markdown,
     "tidied": tidied,
     "clean": clean,
-    "split_sentences": split_sentences,
+    "units": lambda text: units_of(text, blocks_of(text, {}), "en"),
+    "languages": lambda text: (language_of(text), stems(text), count_words(text)),
     "words": lambda text: words([text]),
     "glob": lambda text: fnmatchcase(text, "*a" * 20 + "*#"),
     "secrets": SecretMask(["a secret"]),

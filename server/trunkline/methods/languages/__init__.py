@@ -7,6 +7,7 @@ For texts as people write them, in any script. Languages are named by ISO 639-1 
 from __future__ import annotations
 
 from trunkline.methods.languages.detection import DEFAULT_LANGUAGE, base_language, language_of
+from trunkline.methods.languages.models import is_english, knows
 from trunkline.methods.languages.sentences import sentence_spans
 from trunkline.methods.languages.words import count_words, stems, stop_words, words
 
@@ -14,6 +15,8 @@ __all__ = [
     "DEFAULT_LANGUAGE",
     "base_language",
     "count_words",
+    "is_english",
+    "knows",
     "language_of",
     "sentence_spans",
     "stems",

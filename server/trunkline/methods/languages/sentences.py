@@ -8,6 +8,7 @@ from typing import Final
 from trunkline.methods.languages.detection import DEFAULT_LANGUAGE, base_language
 
 _ABBREVIATED: Final = re.compile(r"\b[^\W\d_]{1,4}\.\s*\Z")
+_NUMBERED: Final = re.compile(r"(?:^|\n|[.!?]\s)\s*(?:\d+\.)+\s*\Z")
 _LOOKED_BACK: Final = 16
 
 
@@ -31,5 +32,8 @@ def sentence_spans(text: str, language: str = DEFAULT_LANGUAGE) -> list[tuple[in
 
 
 def _goes_on(text: str, end: int, start: int) -> bool:
-    """Whether a sentence was cut at an abbreviation that the library does not know: what follows is lower case."""
+    """Whether a sentence was cut where it goes on: behind the number of an item or heading, or at an abbreviation that
+    the library does not know, which lower case follows."""
+    if _NUMBERED.search(text, max(0, end - _LOOKED_BACK), end) is not None:
+        return True
     return text[start].islower() and _ABBREVIATED.search(text, max(0, end - _LOOKED_BACK), end) is not None

@@ -247,7 +247,7 @@ class _Completion:
         """Tokens read and written, and whether the endpoint told them, so that they are not estimates."""
         if self._usage is not None:
             return self._usage.prompt_tokens or 0, self._usage.completion_tokens or 0, True
-        asked = sum(len(str(message["content"])) for message in prompt(run))  # type: ignore[typeddict-item]
+        asked = sum(len(str(message["content"])) for message in prompt(run))
         return asked // CHARACTERS_A_TOKEN, self._written // CHARACTERS_A_TOKEN, False
 
 

@@ -13,6 +13,8 @@ from typing_extensions import TypedDict
 
 from trunkline import Chunk, Context, Passage
 from trunkline.methods.embeddings.client import embed
+from trunkline.methods.languages import base_language, language_of
+from trunkline.methods.rag.said import nothing_answers, still_filling
 from trunkline.methods.rag.searching import Searching, Services
 
 if TYPE_CHECKING:
@@ -56,9 +58,11 @@ class BasicParams(BaseModel):
     Which generator a hub has is its operator's choice, so params of the other one are taken and have no effect.
 
     Attributes:
-        max_sentences: extractive: of the whole answer.
+        max_sentences: extractive: units (sentences, list items, rows, definitions, code) of the whole answer.
         per_document: extractive: of one document.
-        min_score: extractive: cosine to the query below which a sentence is no answer.
+        max_words: extractive: of the whole answer, citations included; a single unit that is longer is not cut.
+        min_score: extractive: cosine to the query below which a unit is not quoted.
+        min_confidence: extractive: how likely it has to be that the best unit answers; below it, nothing does.
         max_tokens: generated: of the whole answer.
         temperature: generated.
     """
@@ -66,8 +70,10 @@ class BasicParams(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     max_sentences: Annotated[int, Field(ge=1, le=50)] = 6
-    per_document: Annotated[int, Field(ge=1, le=20)] = 2
-    min_score: Annotated[float, Field(ge=-1, le=1)] = 0.35
+    per_document: Annotated[int, Field(ge=1, le=20)] = 3
+    max_words: Annotated[int, Field(ge=1, le=2_000)] = 80
+    min_score: Annotated[float, Field(ge=-1, le=1)] = 0.1
+    min_confidence: Annotated[float, Field(ge=0, le=1)] = 0.5
     max_tokens: Annotated[int, Field(ge=1, le=32_768)] = 512
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
 
@@ -185,6 +191,13 @@ class RagRun:
         for name in ("generator", "found"):
             del told["metadata"][name]
         return told
+
+    @property
+    def language(self) -> str:
+        """The language of the question: the one that the call gives, else the one it seems to be in."""
+        if self.options.language is not None:
+            return base_language(self.options.language)
+        return language_of(self.query)
 
     def result(self, worker_id: str) -> dict[str, Any]:
         """The result of ``rag.execute``, and of ``rag.stream`` behind the last chunk."""
@@ -321,13 +334,10 @@ async def _parts(run: RagRun, generator: Generator, ctx: Context) -> AsyncGenera
                 yield part
     if not run.documents or not run.found:
         run.found = False
-        yield Part(f'Nothing in the collection "{run.options.collection}" answers this.')
+        yield Part(nothing_answers(run.options.collection, run.language))
     if run.filling is not None:
         items, expected = run.filling["items"], run.filling["expected_items"]
-        yield Part(
-            f'\n\nThe collection "{run.options.collection}" is still being indexed: {items} of {expected}. Ask again '
-            "when it is done."
-        )
+        yield Part("\n\n" + still_filling(run.options.collection, items, expected, run.language))
 
 
 def _filling(stats: dict[str, Any]) -> Filling | None:

@@ -73,10 +73,12 @@ class FailedEndpoint(TypedDict):
 class AnswerMetadata(TypedDict):
     """How an answer was made.
 
-    ``timestamp`` is UTC, ISO 8601; ``generator`` is ``extractive``, or the name of the language model; ``filling`` is
-    there where the collection is still being indexed, ``finish_reason`` where a language model gave one, ``cache``
-    where the call asked for a kept answer, and ``cached_at`` where it got one; ``technique`` is what the technique
-    tells of itself.
+    ``timestamp`` is UTC, ISO 8601; ``generator`` is ``extractive``, or the name of the language model; ``confidence``
+    is how likely an extracted answer is one; ``filling`` is there where the collection is still being indexed,
+    ``finish_reason`` and what follows it where a language model has written: ``endpoint`` is which one, ``cost`` is in
+    the unit of its prices, ``tried`` those that failed before, ``unknown_citations`` ranks that were taken out;
+    ``cache`` where the call asked for a kept answer, and ``cached_at`` where it got one; ``technique`` is what the
+    technique tells of itself.
     """
 
     worker_id: str
@@ -85,6 +87,7 @@ class AnswerMetadata(TypedDict):
     collection: str
     embedding_model: str
     found: bool
+    confidence: NotRequired[float]
     filling: NotRequired[Filling]
     finish_reason: NotRequired[str]
     endpoint: NotRequired[str]
@@ -158,22 +161,30 @@ class AnswerBegun(TypedDict):
     cache: NotRequired[Literal["hit"]]
 
 
-class SentenceSource(TypedDict):
-    """The document that a sentence was taken from; ``score`` is the sentence's own."""
+class UnitSource(TypedDict):
+    """Where a part of an answer was taken from.
+
+    ``start`` and ``end`` are offsets into the text of the document of this rank, ``lead`` those of what announces it;
+    ``score`` is its own cosine to the question.
+    """
 
     rank: int
     id: str
     score: float
+    start: int
+    end: int
+    kind: Literal["sentence", "list_item", "table_row", "code", "definition"]
+    lead: NotRequired[list[int]]
 
 
 class PartialAnswer(TypedDict):
     """A piece of an answer: the texts, joined, are the answer.
 
-    ``source`` comes with extracted sentences; it is null where nothing was found.
+    ``source`` comes with extracted units; it is null where nothing was found.
     """
 
     text: str
-    source: NotRequired[SentenceSource | None]
+    source: NotRequired[UnitSource | None]
 
 
 AnswerChunk = (

@@ -6,6 +6,7 @@ announce a list or code, the header of a table.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -20,8 +21,13 @@ LEAD_WORDS: Final = 30
 """What announces a list or code is given with it up to here."""
 ITEM_WORDS: Final = 50
 """A list item, or a definition, that is longer is several units: its sentences."""
+SHORTEST: Final = 3
+SHORTEST_UNENDED: Final = 8
+"""Words of a sentence at least; without an end, fewer are a title or a label."""
 CODE_LINES: Final = 8
 """Longer code is several units."""
+
+_ENDED: Final = re.compile(r"[.!?…。！？][\"'”’»）)\]]*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +68,17 @@ def units_of(passage: str, blocks: list[Block], language: str) -> list[Unit]:
             lead = None
         elif block.kind == "paragraph":
             spans = _sentences(passage, block, language)
-            units += [Unit("sentence", start, end, None, number) for start, end in spans]
+            whole = [span for span in spans if _is_whole(passage, span, is_first=not units)]
+            units += [Unit("sentence", start, end, None, number) for start, end in whole]
             lead = _announcing(passage, spans)
         elif block.kind == "table_row":
-            units.append(Unit("table_row", block.start, block.end, header, number))
+            is_header = header is None and blocks[number + 1 : number + 2] and blocks[number + 1].kind == "table_row"
+            if not is_header:
+                units.append(Unit("table_row", block.start, block.end, header, number))
             header = header or (block.start, block.end)
         elif block.kind == "code":
             units += [Unit("code", start, end, lead, number) for start, end in _pieces(passage, block)]
+            lead = None
         else:
             units += _item(passage, block, lead, language, number)
     return [unit for unit in units if any(map(str.isalnum, unit.text(passage)))]
@@ -89,6 +99,16 @@ def _item(passage: str, block: Block, lead: Span | None, language: str, number: 
 def _sentences(passage: str, block: Block, language: str) -> list[Span]:
     found = sentence_spans(passage[block.start : block.end], language)
     return [(block.start + start, block.start + end) for start, end in found]
+
+
+def _is_whole(passage: str, span: Span, *, is_first: bool) -> bool:
+    """Whether a sentence says something: it is no title, and does not just announce what follows, or go on from
+    another passage."""
+    text = passage[slice(*span)]
+    is_ended = _ENDED.search(text) is not None
+    if text[-1] in ":：" or count_words(text) < (SHORTEST if is_ended else SHORTEST_UNENDED):
+        return False
+    return not (is_first and passage[span[0]].islower() and not passage[: span[0]].strip())
 
 
 def _announcing(passage: str, spans: list[Span]) -> Span | None:
