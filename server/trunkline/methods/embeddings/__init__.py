@@ -137,6 +137,7 @@ class EmbeddingMethods:
                 f"embeddings.create: model {model!r:.200} is not loaded; this hub has {name}: "
                 "leave model out, or set TRUNKLINE_MODEL and start the hub again",
                 maybe_executed=False,
+                data={"no_such": "model"},
             )
         _check_dimensions(embeddings.model, dimensions)
         texts = await self._texts(input)

@@ -8,7 +8,7 @@ sentences. The techniques are ``basic``, which retrieves by meaning, ``hybrid``,
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, cast
 
@@ -27,6 +27,7 @@ from trunkline.methods.rag.asked import (
 )
 from trunkline.methods.rag.extractive import ExtractiveGenerator
 from trunkline.methods.rag.fallback import Answering
+from trunkline.methods.rag.follow_up import Question, understood
 from trunkline.methods.rag.generated import OpenAIGenerator
 from trunkline.methods.rag.responses import ResponseCache, ResponseSettings
 from trunkline.methods.rag.retrieval import BasicParams, Generator, HybridParams, RagOptions, RagRun, basic
@@ -36,9 +37,11 @@ from trunkline.methods.rag.signatures import (
     Checked,
     EndpointFailure,
     GivenConfig,
+    History,
     InvalidConfig,
     Query,
     TechniqueName,
+    Turn,
 )
 
 Technique = Callable[[RagRun, Generator, Context], AsyncGenerator[Chunk, None]]
@@ -140,19 +143,21 @@ class RagMethods:
         technique_params: GivenParams | None = None,
         pipeline_id: str | None = None,
         fallback: GivenTechnique | None = None,
+        history: History | None = None,
     ) -> Answer:
         """Answer a question from a collection, with the passages it came from.
 
         The technique is ``basic`` where none is given. With a pipeline it is that of the pipeline, as are the options
         and params that the call does not give. Where the technique fails, ``fallback`` is tried in the time that is
-        left.
+        left. With a ``history`` the question may be a follow-up, which is rewritten so that it stands alone.
 
         Raises:
             RpcError: 3001, unknown technique or pipeline; -32602, unknown or wrong options; 4001, no such collection,
                 or one of another model; 3003, 1002 or 5001, the language model failed.
         """
         asked = await self._asked(ctx, Asked(technique, options, technique_params, fallback), pipeline_id)
-        answering = Answering(asked, lambda each: self._begin(query, ctx, each), params_of)
+        question = await self._question(query, history, asked)
+        answering = Answering(asked, lambda each: self._begin(question, ctx, each), params_of)
         async with aclosing(answering.chunks(streams=False)) as source:
             async for _ in source:
                 pass
@@ -177,6 +182,7 @@ class RagMethods:
         technique_params: GivenParams | None = None,
         pipeline_id: str | None = None,
         fallback: GivenTechnique | None = None,
+        history: History | None = None,
     ) -> AsyncIterator[AnswerChunk]:
         """Answer a question, streaming documents and parts of the answer; the result is that of ``rag.execute``.
 
@@ -187,11 +193,17 @@ class RagMethods:
             RpcError: as ``rag.execute``.
         """
         asked = await self._asked(ctx, Asked(technique, options, technique_params, fallback), pipeline_id)
-        answering = Answering(asked, lambda each: self._begin(query, ctx, each), params_of)
+        question = await self._question(query, history, asked)
+        answering = Answering(asked, lambda each: self._begin(question, ctx, each), params_of)
         async with aclosing(answering.chunks(streams=True)) as source:
             async for chunk in source:
                 yield cast("AnswerChunk", chunk)
         ctx.set_result(answering.run.result(ctx.worker_id))
+
+    async def _question(self, query: str, history: Sequence[Turn] | None, asked: Asked) -> Question:
+        """The question; of a follow-up, also what it was rewritten to."""
+        model = self._generator if isinstance(self._generator, OpenAIGenerator) else None
+        return await understood(query, history or (), None if asked.technique == "extractive" else model)
 
     async def _asked(self, ctx: Context, given: Asked, pipeline_id: str | None) -> Asked:
         """What a call asks for: what it gives, over that of its pipeline.
@@ -204,14 +216,15 @@ class RagMethods:
         try:
             found = await ctx.call("pipeline.get", {"pipeline_id": pipeline_id})
         except RpcError as error:
-            raise RpcError(error.code, f"{ctx.method}: {error.message}", maybe_executed=False) from None
+            words = f"{ctx.method}: {error.message}"
+            raise RpcError(error.code, words, maybe_executed=False, data=error.data) from None
         pipeline = self._pipelines.parsed(found, TECHNIQUES)
         if given.technique not in (None, pipeline.technique):
             words = f"technique: pipeline {pipeline_id!r:.80} is one of {pipeline.technique}; leave technique out"
             raise RpcError(ErrorCode.INVALID_PARAMS, f"{ctx.method}: {words}")
         return given.over(pipeline)
 
-    def _begin(self, query: str, ctx: Context, asked: Asked) -> tuple[RagRun, AsyncGenerator[Chunk, None]]:
+    def _begin(self, question: Question, ctx: Context, asked: Asked) -> tuple[RagRun, AsyncGenerator[Chunk, None]]:
         """Check what depends on the technique, and start.
 
         Raises:
@@ -228,6 +241,8 @@ class RagMethods:
         except ValidationError as error:
             path, words = problems_of(error, "technique_params")[0]
             raise RpcError(ErrorCode.INVALID_PARAMS, f"{ctx.method}: {path}: {words}") from None
-        run = RagRun(technique, query, asked.options or RagOptions(), params, generator.name)
+        run = RagRun(technique, question.query, asked.options or RagOptions(), params, generator.name)
+        run.asked = question.asked
+        run.details.update(question.details)
         chunks = execute(run, generator, ctx)
         return run, self._responses.through(run, chunks, ctx) if self._responses.wanted(run) else chunks

@@ -43,6 +43,7 @@ class ExtractiveGenerator:
             if room <= 0 or not sentences:
                 continue
             embedded = await embed(ctx, [f"{each.text}\n{each.code}".strip() for each in sentences])
+            run.read(embedded.tokens)
             for row, score in pick(embedded.vectors, run.query_vector, chosen, room, run.params.min_score):
                 sentence = sentences[row]
                 source = {"rank": document.rank, "id": document.id, "score": score}

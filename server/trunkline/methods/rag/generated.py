@@ -9,6 +9,7 @@ from trunkline import Context, ErrorCode, RpcError
 from trunkline.methods.rag.retrieval import Part, RagRun
 
 if TYPE_CHECKING:
+    from openai.types import CompletionUsage
     from openai.types.chat import ChatCompletionMessageParam
 
 SILENCE: Final = 60.0
@@ -55,10 +56,13 @@ class OpenAIGenerator:
                 max_tokens=run.params.max_tokens,
                 temperature=run.params.temperature,
                 stream=True,
+                stream_options={"include_usage": True},
             )
             began = True
             async with stream:
                 async for event in stream:
+                    if event.usage is not None:
+                        self._note_usage(run, event.usage)
                     for choice in event.choices[:1]:
                         if choice.delta.content:
                             yield Part(choice.delta.content)
@@ -68,6 +72,27 @@ class OpenAIGenerator:
             raise self._typed(error, began) from error
         if not run.answer:
             raise RpcError(ErrorCode.PIPELINE_EXECUTION_ERROR, f"the endpoint of {self.name} sent no text")
+
+    @staticmethod
+    def _note_usage(run: RagRun, usage: CompletionUsage) -> None:
+        run.details["usage"] = {
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+        }
+
+    async def complete(self, messages: list[ChatCompletionMessageParam], max_tokens: int) -> str:
+        """What the model says to these messages, whole; empty where it says nothing.
+
+        Raises:
+            RpcError: as :meth:`parts`.
+        """
+        try:
+            answer = await self._client.chat.completions.create(
+                model=self.name, messages=messages, max_tokens=max_tokens, temperature=0
+            )
+            return (answer.choices[0].message.content or "").strip() if answer.choices else ""
+        except Exception as error:
+            raise self._typed(error, began=False) from error
 
     def _typed(self, error: Exception, began: bool) -> RpcError:
         """The RpcError for an error. No text of the endpoint is passed on: it may repeat the key or the prompt.
@@ -99,6 +124,6 @@ def prompt(run: RagRun) -> list[ChatCompletionMessageParam]:
     """The messages for one question."""
     passages = "\n\n".join(f"[{document.rank}] {document.text}" for document in run.documents)
     return [
-        {"role": "system", "content": INSTRUCTIONS},
+        {"role": "system", "content": f"{INSTRUCTIONS}\n\n{run.params.instructions}".rstrip()},
         {"role": "user", "content": f"Passages:\n\n{passages}\n\nQuestion: {run.query}"},
     ]

@@ -16,6 +16,17 @@ TechniqueName = Literal["basic", "hybrid", "extractive"]
 Query = Annotated[str, Field(min_length=1, max_length=20_000, pattern=r"\S")]
 
 
+class Turn(TypedDict):
+    """A message of the conversation that a question belongs to."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+History = Annotated[list[Turn], Field(max_length=1_000)]
+"""The messages before a question, the oldest first."""
+
+
 GivenConfig = Annotated[dict[str, Any], DescribedAs(PipelineConfig)]
 
 
@@ -48,12 +59,21 @@ FallbackFrom = TypedDict("FallbackFrom", {"from": str, "code": int, "type": str,
 """The technique that failed, so that another one answered, and its error."""
 
 
+class TokenUsage(TypedDict):
+    """Tokens that were read and written for an answer."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
 class AnswerMetadata(TypedDict):
     """How an answer was made.
 
     ``timestamp`` is UTC, ISO 8601; ``generator`` is ``extractive``, or the name of the language model; ``filling`` is
     there where the collection is still being indexed, ``finish_reason`` where a language model gave one, ``cache``
-    where the call asked for a kept answer, and ``cached_at`` where it got one.
+    where the call asked for a kept answer, and ``cached_at`` where it got one. ``usage`` has the tokens that the
+    language model read and wrote, where its endpoint tells; without one, those that the embedding model read.
+    ``rewritten_query`` is what a follow-up was taken to ask, ``rewritten_by`` the language model, or ``terms``.
     """
 
     worker_id: str
@@ -62,6 +82,9 @@ class AnswerMetadata(TypedDict):
     collection: str
     embedding_model: str
     found: bool
+    usage: NotRequired[TokenUsage]
+    rewritten_query: NotRequired[str]
+    rewritten_by: NotRequired[str]
     filling: NotRequired[Filling]
     finish_reason: NotRequired[str]
     cache: NotRequired[Literal["hit", "miss"]]
