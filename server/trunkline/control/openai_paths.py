@@ -17,7 +17,7 @@ def _model() -> Schema:
 
 
 def _usage(*names: str) -> Schema:
-    return record({name: INTEGER for name in (*names, "total_tokens")})
+    return record(dict.fromkeys((*names, "total_tokens"), INTEGER))
 
 
 SCHEMAS: Final[dict[str, Schema]] = {
@@ -37,7 +37,9 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "created": INTEGER,
             "model": STRING,
             "choices": array(
-                record({"index": INTEGER, "message": record({"role": STRING, "content": STRING}), "finish_reason": STRING})
+                record(
+                    {"index": INTEGER, "message": record({"role": STRING, "content": STRING}), "finish_reason": STRING}
+                )
             ),
             "usage": {"anyOf": [_usage("prompt_tokens", "completion_tokens"), {"type": "null"}]},
             "trunkline": _OBJECT,
@@ -108,7 +110,9 @@ _STATUSES: Final = {
 
 def openai_paths() -> dict[str, Any]:
     """The paths below ``/v1/``, with their operations."""
-    chat = _posted("createChatCompletion", "A chat over a collection, by a pipeline or a method", _CHAT, "ChatCompletion")
+    chat = _posted(
+        "createChatCompletion", "A chat over a collection, by a pipeline or a method", _CHAT, "ChatCompletion"
+    )
     chat["responses"]["200"]["content"]["text/event-stream"] = {"schema": STRING}
     one = _operation("retrieveModel", "One model", "OpenAIModel")
     one["parameters"] = [{"name": "model", "in": "path", "required": True, "schema": STRING}]

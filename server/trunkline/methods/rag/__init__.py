@@ -8,7 +8,7 @@ sentences. The techniques are ``basic``, which retrieves by meaning, ``hybrid``,
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Final, cast
 
@@ -25,6 +25,7 @@ from trunkline.methods.rag.asked import (
     problems_of,
     unknown_technique,
 )
+from trunkline.methods.rag.conversing import Place, place_of
 from trunkline.methods.rag.extractive import ExtractiveGenerator
 from trunkline.methods.rag.fallback import Answering
 from trunkline.methods.rag.follow_up import Question, understood
@@ -41,7 +42,6 @@ from trunkline.methods.rag.signatures import (
     InvalidConfig,
     Query,
     TechniqueName,
-    Turn,
 )
 
 Technique = Callable[[RagRun, Generator, Context], AsyncGenerator[Chunk, None]]
@@ -144,23 +144,26 @@ class RagMethods:
         pipeline_id: str | None = None,
         fallback: GivenTechnique | None = None,
         history: History | None = None,
+        conversation_id: str | None = None,
     ) -> Answer:
         """Answer a question from a collection, with the passages it came from.
 
         The technique is ``basic`` where none is given. With a pipeline it is that of the pipeline, as are the options
         and params that the call does not give. Where the technique fails, ``fallback`` is tried in the time that is
-        left. With a ``history`` the question may be a follow-up, which is rewritten so that it stands alone.
+        left. With a ``history``, or in a conversation, it may be a follow-up, which is rewritten so that it stands
+        alone; in a conversation question and answer are kept.
 
         Raises:
             RpcError: 3001, unknown technique or pipeline; -32602, unknown or wrong options; 4001, no such collection,
                 or one of another model; 3003, 1002 or 5001, the language model failed.
         """
         asked = await self._asked(ctx, Asked(technique, options, technique_params, fallback), pipeline_id)
-        question = await self._question(query, history, asked)
-        answering = Answering(asked, lambda each: self._begin(question, ctx, each), params_of)
-        async with aclosing(answering.chunks(streams=False)) as source:
-            async for _ in source:
-                pass
+        async with place_of(ctx, query, conversation_id, history) as place:
+            answering = await self._answering(query, ctx, asked, place)
+            async with aclosing(answering.chunks(streams=False)) as source:
+                async for _ in source:
+                    pass
+            place.run = answering.run
         return cast("Answer", answering.run.result(ctx.worker_id))
 
     @method(
@@ -183,6 +186,7 @@ class RagMethods:
         pipeline_id: str | None = None,
         fallback: GivenTechnique | None = None,
         history: History | None = None,
+        conversation_id: str | None = None,
     ) -> AsyncIterator[AnswerChunk]:
         """Answer a question, streaming documents and parts of the answer; the result is that of ``rag.execute``.
 
@@ -193,17 +197,21 @@ class RagMethods:
             RpcError: as ``rag.execute``.
         """
         asked = await self._asked(ctx, Asked(technique, options, technique_params, fallback), pipeline_id)
-        question = await self._question(query, history, asked)
-        answering = Answering(asked, lambda each: self._begin(question, ctx, each), params_of)
-        async with aclosing(answering.chunks(streams=True)) as source:
-            async for chunk in source:
-                yield cast("AnswerChunk", chunk)
+        async with place_of(ctx, query, conversation_id, history) as place:
+            answering = await self._answering(query, ctx, asked, place)
+            async with aclosing(answering.chunks(streams=True)) as source:
+                async for chunk in source:
+                    place.run = answering.run
+                    yield cast("AnswerChunk", chunk)
+            place.run = answering.run
         ctx.set_result(answering.run.result(ctx.worker_id))
 
-    async def _question(self, query: str, history: Sequence[Turn] | None, asked: Asked) -> Question:
-        """The question; of a follow-up, also what it was rewritten to."""
+    async def _answering(self, query: str, ctx: Context, asked: Asked, place: Place) -> Answering:
+        """The answering of a question, begun; a follow-up is rewritten before."""
         model = self._generator if isinstance(self._generator, OpenAIGenerator) else None
-        return await understood(query, history or (), None if asked.technique == "extractive" else model)
+        question = await understood(query, place.history, None if asked.technique == "extractive" else model)
+        question.details.update(place.details)
+        return Answering(asked, lambda each: self._begin(question, ctx, each), params_of)
 
     async def _asked(self, ctx: Context, given: Asked, pipeline_id: str | None) -> Asked:
         """What a call asks for: what it gives, over that of its pipeline.

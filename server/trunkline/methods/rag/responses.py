@@ -24,7 +24,9 @@ ENTRY_BYTES: Final = 512
 """What an entry takes beside its JSON: key, entry, objects."""
 
 
-OF_THE_CALL: Final = ("cache", "fallback", "rewritten_query", "rewritten_by")
+OF_THE_CALL: Final = (
+    "cache", "fallback", "rewritten_query", "rewritten_by", "conversation_id", "turn", "answer_id",
+)  # fmt: skip
 """Details that say how this call was answered, not what the answer is."""
 
 

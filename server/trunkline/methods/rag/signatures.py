@@ -74,6 +74,7 @@ class AnswerMetadata(TypedDict):
     where the call asked for a kept answer, and ``cached_at`` where it got one. ``usage`` has the tokens that the
     language model read and wrote, where its endpoint tells; without one, those that the embedding model read.
     ``rewritten_query`` is what a follow-up was taken to ask, ``rewritten_by`` the language model, or ``terms``.
+    ``conversation_id``, ``turn`` and ``answer_id`` say where a conversation has the answer.
     """
 
     worker_id: str
@@ -85,6 +86,9 @@ class AnswerMetadata(TypedDict):
     usage: NotRequired[TokenUsage]
     rewritten_query: NotRequired[str]
     rewritten_by: NotRequired[str]
+    conversation_id: NotRequired[str]
+    turn: NotRequired[int]
+    answer_id: NotRequired[str]
     filling: NotRequired[Filling]
     finish_reason: NotRequired[str]
     cache: NotRequired[Literal["hit", "miss"]]
