@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -18,11 +19,11 @@ def unanswered(asked: Sequence[Asked], limit: int) -> Unanswered:
         limit: of the questions that are listed; all are counted.
     """
     questions: list[UnansweredQuestion] = []
-    days: dict[tuple[str, str], AskedOnDay] = {}
+    days: dict[tuple[str, str], Counter[str]] = {}
     for each in asked:
         turn = each.turn
         day = datetime.fromtimestamp(turn.asked_at / 1000, UTC).date().isoformat()
-        _count(days.setdefault((day, each.tenant), AskedOnDay(day=day, tenant=each.tenant)), turn)
+        days.setdefault((day, each.tenant), Counter()).update(_outcomes(turn))
         if (why := why_unanswered(turn)) is not None and len(questions) < limit:
             questions.append(
                 UnansweredQuestion(
@@ -35,7 +36,7 @@ def unanswered(asked: Sequence[Asked], limit: int) -> Unanswered:
                     principal=each.principal,
                 )
             )
-    return Unanswered(questions, [days[key] for key in sorted(days)])
+    return Unanswered(questions, [AskedOnDay(day=day, tenant=whose, **days[day, whose]) for day, whose in sorted(days)])
 
 
 def why_unanswered(turn: Turn) -> Literal["not_found", "failed", "rated_down"] | None:
@@ -47,11 +48,12 @@ def why_unanswered(turn: Turn) -> Literal["not_found", "failed", "rated_down"] |
     return "rated_down" if turn.rating == "down" else None
 
 
-def _count(day: AskedOnDay, turn: Turn) -> None:
-    day.questions += 1
-    day.answered += turn.status == "answered" and turn.found is not False
-    day.not_found += turn.status == "answered" and turn.found is False
-    day.failed += turn.status == "failed"
-    day.cancelled += turn.status == "cancelled"
-    day.rated_up += turn.rating == "up"
-    day.rated_down += turn.rating == "down"
+def _outcomes(turn: Turn) -> Iterator[str]:
+    """The counts of a day that a turn belongs to."""
+    yield "questions"
+    if turn.status == "answered":
+        yield "not_found" if turn.found is False else "answered"
+    elif turn.status != "open":
+        yield turn.status
+    if turn.rating is not None:
+        yield f"rated_{turn.rating}"
