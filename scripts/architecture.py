@@ -48,9 +48,12 @@ def picture(arrows: Collection[tuple[str, str]]) -> str:
     for importer, room in sorted(arrows):
         if importer not in ABOVE and room not in ABOVE:
             lines.append(f"  {importer} --> {room}")
+    everything = {room for arrow in arrows for room in arrow}
     for importer in ABOVE:
-        rooms = sorted(room for (by, room) in arrows if by == importer)
-        lines.append(f'  {importer}["{importer} (imports {", ".join(rooms)})"]')
+        rooms = {room for (by, room) in arrows if by == importer}
+        others = everything - rooms - {importer}
+        words = ", ".join(sorted(rooms)) if len(rooms) < 12 else f"all but {', '.join(sorted(others))}"
+        lines.append(f'  {importer}["{importer} (imports {words})"]')
     return "\n".join([*lines, "```"])
 
 

@@ -32,6 +32,7 @@ SECTIONS: Final = {
     "queue_limit": "Executors",
     "drain_seconds": "Connections and messages",
     "jobs_at_once": "Jobs",
+    "conversations_per_principal": "Conversations",
     "audit_file": "Logs and traces",
 }
 """The first setting of each section, and its heading."""

@@ -31,6 +31,7 @@ LIBRARIES: dict[str, set[str]] = {
     "trunkline.broker": COMMON,
     "trunkline.control": {"psutil", *COMMON},
     "trunkline.jobs": COMMON,
+    "trunkline.conversations": COMMON,
     "trunkline.storage": {"psutil", *COMMON},
     "trunkline.executors": {"psutil", *COMMON},
     "trunkline.executors.process": {"uvloop", *COMMON},

@@ -16,6 +16,9 @@ RunsAs = Literal["caller", "method"]
 RecoveryKind = Literal["retry", "restart_worker"]
 """What the hub does by itself when a method fails: run the call again, or first replace the executor's process."""
 
+OpenAIKind = Literal["chat"]
+"""As what OpenAI clients may call a method, as the model of its name."""
+
 Lane = Literal["thread", "loop"]
 """Which slots a method takes: plain functions run one at a time on a thread; coroutines and streams many at once."""
 
@@ -87,6 +90,7 @@ class MethodInfo(msgspec.Struct, frozen=True):
         kind: of the function itself, whatever its lane; None = not known, as where a client serves it.
         batch: how its calls are gathered; None = they are not.
         open: params may have members that ``parameters`` does not name.
+        openai: as what OpenAI clients may call it; None = they cannot.
     """
 
     name: str
@@ -112,6 +116,7 @@ class MethodInfo(msgspec.Struct, frozen=True):
     chunks: dict[str, Schema] | None = None
     errors: list[DeclaredError] = []
     open: bool = False
+    openai: OpenAIKind | None = None
 
     @property
     def http_path(self) -> str:

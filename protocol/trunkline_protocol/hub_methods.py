@@ -13,6 +13,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 import msgspec
 
 from trunkline_protocol import administration as admin
+from trunkline_protocol import conversation_messages as talks
 from trunkline_protocol import health_reports, reports
 from trunkline_protocol import hub_messages as said
 from trunkline_protocol import tenant_messages as tenants
@@ -305,6 +306,45 @@ JOBS_LIST: Final = HubMethod(
 JOBS_CANCEL: Final = HubMethod(
     "jobs.cancel", "Cancel a job that has not ended",
     said.JobParams, said.CancelledJob, target=("id",),
+)  # fmt: skip
+
+# --- conversations ---
+
+CONVERSATIONS_CREATE: Final = HubMethod(
+    "conversations.create", "Make a conversation, whose questions and answers rag.* keeps on disk",
+    talks.ConversationCreateParams, talks.ConversationView, idempotent=False,
+)  # fmt: skip
+CONVERSATIONS_GET: Final = HubMethod(
+    "conversations.get", "A conversation with its questions and answers",
+    talks.ConversationParams, talks.ConversationWithTurns, target=("conversation_id",),
+)  # fmt: skip
+CONVERSATIONS_LIST: Final = HubMethod(
+    "conversations.list", "Conversations of the caller, those made last first",
+    talks.ConversationListParams, talks.ConversationPage,
+)  # fmt: skip
+CONVERSATIONS_APPEND: Final = HubMethod(
+    "conversations.append", "Put a question behind a conversation, as rag.* does; it is open until it is answered",
+    talks.ConversationAppendParams, talks.Appended, idempotent=False, target=("conversation_id",),
+)  # fmt: skip
+CONVERSATIONS_ANSWER: Final = HubMethod(
+    "conversations.answer", "Keep what became of an open turn",
+    talks.ConversationAnswerParams, talks.Turn, idempotent=False, target=("conversation_id",),
+)  # fmt: skip
+CONVERSATIONS_EXPORT: Final = HubMethod(
+    "conversations.export", "Everything that conversations keep of the caller, as JSON Lines, a page at a time",
+    talks.ConversationExportParams, talks.ExportedConversations, target=("principal", "tenant"),
+)  # fmt: skip
+CONVERSATIONS_DELETE: Final = HubMethod(
+    "conversations.delete", "Delete a conversation, or all of the caller (role admin: of a principal)",
+    talks.WhoseParams, talks.DeletedConversations, target=("conversation_id", "principal", "tenant"),
+)  # fmt: skip
+RAG_FEEDBACK: Final = HubMethod(
+    "rag.feedback", "Rate an answer of a conversation",
+    talks.FeedbackParams, talks.Turn, target=("answer_id", "conversation_id"),
+)  # fmt: skip
+RAG_UNANSWERED: Final = HubMethod(
+    "rag.unanswered", "Questions of conversations without a good answer, and counts by day",
+    talks.UnansweredParams, talks.Unanswered, target=("tenant",),
 )  # fmt: skip
 
 METHODS: Final[dict[str, HubMethod[Any, Any]]] = {

@@ -117,6 +117,7 @@ class TenantThings(msgspec.Struct):
     jobs: int = 0
     connections: int = 0
     sessions: int = 0
+    conversations: int = 0
 
 
 Day = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$", description="of UTC, as 2026-03-01")]

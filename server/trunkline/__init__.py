@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         connect,
         connect_sync,
     )
+    from trunkline.methods.chat_types import ChatEnd, ChatMessage, ChatUsage
     from trunkline.methods.context import Chunk, Context
     from trunkline.methods.declaration import Batch, method
     from trunkline.methods.event_types import event
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = [
     "AuthenticationError",
     "Batch",
+    "ChatEnd",
+    "ChatMessage",
+    "ChatUsage",
     "Chunk",
     "ConnectError",
     "Context",
@@ -68,6 +72,9 @@ __all__ = [
 _HOMES = {
     "AuthenticationError": "trunkline.client",
     "Batch": "trunkline.methods.declaration",
+    "ChatEnd": "trunkline.methods.chat_types",
+    "ChatMessage": "trunkline.methods.chat_types",
+    "ChatUsage": "trunkline.methods.chat_types",
     "Chunk": "trunkline.methods.context",
     "ConnectError": "trunkline.client",
     "Context": "trunkline.methods.context",

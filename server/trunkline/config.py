@@ -215,6 +215,17 @@ class Settings(ServiceSettings, PhoenixSettings, TenantSettings, AccessSettings,
         defaults.JOBS_KEPT_SECONDS, ge=0, description="how long finished jobs are kept"
     )
 
+    conversations_per_principal: LiveInt = Field(
+        defaults.CONVERSATIONS_PER_PRINCIPAL, ge=0, description="conversations of one principal that are kept"
+    )
+    conversation_turns: LiveInt = Field(defaults.CONVERSATION_TURNS, ge=1, description="questions of one conversation")
+    conversation_bytes: LiveInt = Field(
+        defaults.CONVERSATION_BYTES, ge=1024, description="size of the questions and answers of one conversation"
+    )
+    conversations_kept_seconds: LiveFloat = Field(
+        defaults.CONVERSATIONS_KEPT_SECONDS, gt=0, description="how long one is kept since something was asked in it"
+    )
+
     audit_file: Path | None = Field(None, description="one JSON line a call: who, what, outcome")
     audit_max_bytes: int | None = Field(None, ge=4096, description="size of the audit file at which a new one is begun")
     audit_max_seconds: float | None = Field(None, gt=0, description="age of the audit file at which a new one is begun")

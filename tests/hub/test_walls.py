@@ -47,6 +47,26 @@ TRIALS: Final[Trials] = {
     "pipeline.list": Trial(nothing, compared=False),
     "pipeline.get": Trial(lambda made: {"pipeline_id": made["pipeline"]}),
     "pipeline.destroy": Trial(lambda made: {"pipeline_id": made["pipeline"]}),
+    "conversations.create": Trial(lambda _made: {"title": "bolt's"}),
+    "conversations.get": Trial(lambda made: {"conversation_id": made["conversation"]}),
+    "conversations.list": Trial(nothing, compared=False),
+    "conversations.append": Trial(lambda made: {"conversation_id": made["conversation"], "question": "bolt's"}),
+    "conversations.answer": Trial(
+        lambda made: {"conversation_id": made["conversation"], "turn": 2, "status": "failed"}
+    ),
+    "conversations.export": (
+        Trial(nothing, compared=False),
+        Trial(lambda _made: {"tenant": "acme"}),
+    ),
+    "conversations.delete": (
+        Trial(lambda made: {"conversation_id": made["conversation"]}),
+        Trial(lambda _made: {"all": True}, compared=False),
+    ),
+    "rag.feedback": (
+        Trial(lambda made: {"conversation_id": made["conversation"], "turn": 1, "rating": "down"}),
+        Trial(lambda made: {"answer_id": made["answer"], "rating": "down"}),
+    ),
+    "rag.unanswered": (Trial(nothing, compared=False), Trial(lambda _made: {"tenant": "acme"})),
     "jobs.create": Trial(
         lambda made: {"method": "work.keep", "params": {"note": "bolt's"}, "idempotency_key": made["key"]}
     ),
@@ -92,6 +112,13 @@ class Acme:
         done = {"method": "work.keep", "params": {"note": SECRET}, "idempotency_key": names["key"]}
         names["job"] = (await ann.result("jobs.create", done))["id"]
         await jobs.until(ann, names["job"], "succeeded")
+        talk = await ann.result("conversations.create", {"title": SECRET})
+        names["conversation"] = talk["conversation_id"]
+        place = {"conversation_id": names["conversation"]}
+        asked = await ann.result("conversations.append", place | {"question": SECRET})
+        names["answer"] = asked["answer_id"]
+        await ann.result("conversations.answer", place | {"turn": 1, "status": "answered", "answer": SECRET})
+        await ann.result("conversations.append", place | {"question": f"and {SECRET}?"})
         held = {"method": "work.hold", "params": {"note": SECRET}}
         names["waiting job"] = (await ann.result("jobs.create", held))["id"]
 
@@ -112,6 +139,9 @@ class Acme:
                 ("jobs.get", {"id": names["job"]}),
                 ("jobs.get", {"id": names["waiting job"]}),
                 ("jobs.list", {"limit": 200}),
+                ("conversations.get", {"conversation_id": names["conversation"]}),
+                ("conversations.list", {}),
+                ("rag.unanswered", {}),
                 ("subscribe", {"topic": names["topic"]}),
             ],
         )

@@ -40,6 +40,8 @@ VARYING: Final = frozenset(
         "started_at",
         "finished_at",
         "published_at",
+        "updated_at",
+        "asked_at",
         "retry_after_ms",
     }
     | {"idempotency_epoch", "request_id", "timestamp", "uptime_seconds", "time", "error_id", "latency_ms"}

@@ -189,6 +189,7 @@ def require_typed(answer: Any, case: Any) -> None:
     if answer.status_code < 500:
         return
     error = json.loads(answer.text)["error"]
+    error = error.get("trunkline", error)
     late = error["code"] == ErrorCode.COMMUNICATION_TIMEOUT and {"X-Timeout-Ms", "Prefer"} & {*(case.headers or ())}
     no_rag = error["code"] == ErrorCode.PIPELINE_INITIALIZATION_FAILED and error["data"]["cause"] == "METHOD_NOT_FOUND"
     assert answer.status_code == 503 or late or no_rag, (answer.status_code, answer.text)

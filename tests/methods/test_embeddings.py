@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import os
 import shutil
 import threading
@@ -316,3 +317,73 @@ async def test_large_answers_have_their_numbers_as_json_too(tiny: LocalMethods) 
     few = await create(tiny, "many 99")
     assert many["data"][99]["embedding"] == few["data"][0]["embedding"]
     assert all(isinstance(number, float) for number in few["data"][0]["embedding"])
+
+
+async def test_it_says_which_texts_were_cut(methods: LocalMethods) -> None:
+    answer = await create(methods, ["short", "word " * 254, "word " * 255])
+    assert answer["truncated"] == [2]
+    assert [each["index"] for each in answer["data"]] == [0, 1, 2]
+    assert "truncated" not in await create(methods, "word " * 254)
+    assert (await create(methods, "word " * 255))["truncated"] == [0], "also where the vector was kept"
+
+
+async def test_tokens_of_its_own_tokenizer_are_the_text(methods: LocalMethods) -> None:
+    from tokenizers import Tokenizer
+
+    reader = Tokenizer.from_file(str(Path(find_model(NAME).path_or_name) / "tokenizer.json"))
+    reader.no_truncation()
+    reader.no_padding()
+    texts = ["How do I undo a git rebase? It's 3.14, don't!", "hello"]
+    tokens = [reader.encode(text, add_special_tokens=False).ids for text in texts]
+    answer = await create(methods, tokens)
+    found = np.array([each["embedding"] for each in answer["data"]])
+    assert np.allclose(found, await vectors(methods, *texts), atol=1e-5)
+    assert (await create(methods, tokens[1]))["usage"]["prompt_tokens"] == 3
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        pytest.param([5519, 527, 304, 95426, 433, 30], id="of cl100k_base"),
+        pytest.param([578, 8415, 1903], id="of cl100k_base, all within the vocabulary"),
+        pytest.param([101, 7592, 102], id="with marks"),
+        pytest.param([-1], id="negative"),
+        pytest.param([30522], id="behind the vocabulary"),
+    ],
+)
+async def test_tokens_of_another_tokenizer_are_refused(methods: LocalMethods, tokens: list[int]) -> None:
+    for given in (tokens, [[7592], tokens]):
+        with pytest.raises(RpcError, match=r"input\[[01]\].*check_embedding_ctx_length") as caught:
+            await create(methods, given)
+        assert caught.value.code == -32602
+
+
+@pytest.mark.parametrize("wrong", [[], [[]], [True], [1.5], [[1], "a"], [["a"]], None])
+async def test_no_input(methods: LocalMethods, wrong: Any) -> None:
+    with pytest.raises(RpcError) as caught:
+        await create(methods, wrong)
+    assert caught.value.code == -32602
+
+
+async def test_dimensions_are_those_of_the_model(methods: LocalMethods) -> None:
+    assert len((await create(methods, "a", dimensions=384))["data"][0]["embedding"]) == 384
+    for wrong in (128, 385, 0):
+        with pytest.raises(RpcError, match="dimensions") as caught:
+            await create(methods, "a", dimensions=wrong)
+        assert caught.value.code == -32602
+    found = await methods.call("embeddings.model", {})
+    assert found == {"model": NAME, "dimension": 384, "max_tokens": 256}
+
+
+async def test_a_model_that_was_trained_for_it_has_shorter_vectors(tiny_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "nested"
+    shutil.copytree(tiny_model, folder)
+    for file in folder.rglob("config.json"):
+        config = json.loads(file.read_text())
+        if "hidden_size" in config:
+            file.write_text(json.dumps(config | {"matryoshka_dimensions": [4]}))
+    async with LocalMethods(embeddings, settings={"model": str(folder)}) as nested:
+        whole, cut = [(await create(nested, "a", **more))["data"][0]["embedding"] for more in ({}, {"dimensions": 4})]
+        assert np.allclose(cut, np.array(whole)[:4] / np.linalg.norm(whole[:4]))
+        with pytest.raises(RpcError, match="dimensions"):
+            await create(nested, "a", dimensions=3)

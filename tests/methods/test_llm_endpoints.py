@@ -134,7 +134,7 @@ async def test_the_next_endpoint_answers_where_one_fails(tmp_path: Path, first: 
         for asked in range(1, FAILURES + 3):
             metadata = (await methods.call("rag.execute", QUESTION))["metadata"]
             assert (metadata["endpoint"], metadata["generator"], metadata["cost"]) == ("b", "model-of-b", 4.0)
-            assert metadata["tokens"] == {"input": 1_000_000, "output": 500_000, "estimated": False}
+            assert metadata["usage"] == {"prompt_tokens": 1_000_000, "completion_tokens": 500_000}
             if asked <= FAILURES:
                 assert [each["endpoint"] for each in metadata["tried"]] == ["a"]
                 assert metadata["tried"][0]["code"] == 3003
@@ -188,7 +188,7 @@ async def test_costs_are_estimated_where_an_endpoint_does_not_tell(tmp_path: Pat
     first.refuses = {"stream_options": "unknown field stream_options"}
     async with serving(tmp_path, at(first, "a", output_price=1.0)) as methods:
         metadata = (await methods.call("rag.execute", QUESTION))["metadata"]
-    assert (metadata["tokens"]["estimated"], metadata["tokens"]["output"]) == (True, len("".join(TOKENS)) // 4)
+    assert (metadata["usage"]["estimated"], metadata["usage"]["completion_tokens"]) == (True, len("".join(TOKENS)) // 4)
     assert metadata["cost"] > 0
 
 

@@ -49,6 +49,7 @@ def asks(door: str | None = None) -> tuple[Trial, Trial]:
 
 TRIALS: Final[Trials] = {
     "embeddings.create": "keeps vectors by text and tenant: tests/methods/test_embeddings.py",
+    "embeddings.model": "tells of the model",
     "collections.create": named(),
     "collections.delete": named(),
     "collections.export": named("websocket"),

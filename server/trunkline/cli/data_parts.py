@@ -1,4 +1,4 @@
-"""What of a data folder is backed up: each collection, and the jobs. The rest is made anew, or is not kept there."""
+"""What of a data folder is backed up: each collection, jobs and conversations. The rest is made anew, or not kept."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from trunkline.conversations import store as conversations
 from trunkline.jobs import store as jobs
 from trunkline.jobs.former import FormerFiles
 from trunkline.methods.packs import PACKS, missing_modules
@@ -21,7 +22,7 @@ from trunkline_protocol.principals import DEFAULT_TENANT, is_name
 if TYPE_CHECKING:
     from trunkline.methods.vectors.manifest import Manifest
 
-Kind = Literal["collection", "jobs"]
+Kind = Literal["collection", "jobs", "conversations"]
 
 
 class Wanted(NamedTuple):
@@ -41,8 +42,8 @@ class Wanted(NamedTuple):
 
     def takes(self, part: Part) -> bool:
         """Whether a part is asked for."""
-        if part.kind == "jobs":
-            return not self.names and self.tenant is None and not self.no_jobs
+        if part.kind != "collection":
+            return not self.names and self.tenant is None and not (self.no_jobs and part.kind == "jobs")
         if self.names:
             return part.name in self.names and part.tenant == (self.tenant or DEFAULT_TENANT)
         return self.tenant in (None, part.tenant)
@@ -54,7 +55,7 @@ def in_words(collection: str, tenant: str) -> str:
 
 
 class Part(NamedTuple):
-    """A tenant's collection, or the jobs, and where it is: the folder below the data folder, and its file in that."""
+    """A tenant's collection, or the jobs or conversations of all, and where it is: its folder, and its file in that."""
 
     kind: Kind
     name: str
@@ -65,7 +66,7 @@ class Part(NamedTuple):
     @property
     def what(self) -> str:
         """What it is, for messages."""
-        return in_words(self.name, self.tenant) if self.kind == "collection" else "the jobs"
+        return in_words(self.name, self.tenant) if self.kind == "collection" else f"the {self.kind}"
 
     @property
     def path(self) -> str:
@@ -90,6 +91,9 @@ class Found(NamedTuple):
 
 
 JOBS: Final = Part("jobs", "jobs", "jobs", jobs.FILE)
+CONVERSATIONS: Final = Part("conversations", "conversations", "conversations", conversations.FILE)
+OF_THE_HUB: Final = (JOBS, CONVERSATIONS)
+"""What is one part, whoever's it is."""
 
 
 def collection(name: str, tenant: str) -> Part:
@@ -116,13 +120,12 @@ def parts_of(data: Path) -> Iterator[Part]:
         RpcError: as :func:`collection`.
     """
     roots = {tenant: tenant_folder(data, tenant) / COLLECTIONS for tenant in (DEFAULT_TENANT, *tenants_in(data))}
-    for folder in (data / JOBS.folder, *roots.values()):
+    for folder in (*(data / part.folder for part in OF_THE_HUB), *roots.values()):
         if folder.is_symlink() and not folder.exists():
             raise FileNotFoundError(
                 errno.ENOENT, "it is a link to what is not there: is a disk not mounted?", str(folder)
             )
-    if (data / JOBS.folder).is_dir():
-        yield JOBS
+    yield from (part for part in OF_THE_HUB if (data / part.folder).is_dir())
     for tenant, root in roots.items():
         for folder in sorted(root.iterdir()) if root.is_dir() else ():
             is_one = folder.is_dir() and not folder.name.startswith(".")
@@ -137,7 +140,8 @@ def part_in(stored: ArchivedFile) -> Part:
         ArchiveError: it is none.
         RpcError: as :func:`collection`.
     """
-    part = JOBS if stored.kind == "jobs" else collection(stored.name, stored.tenant)
+    known = {part.kind: part for part in OF_THE_HUB}
+    part = next((known[kind] for kind in known if kind == stored.kind), None) or collection(stored.name, stored.tenant)
     said = (stored.kind, stored.name, stored.path, stored.tenant)
     if said != (part.kind, part.name, part.member, part.tenant) or not _is_named(part):
         raise ArchiveError(
@@ -147,7 +151,7 @@ def part_in(stored: ArchivedFile) -> Part:
 
 
 def _is_named(part: Part) -> bool:
-    if part.kind == "jobs":
+    if part.kind != "collection":
         return True
     from trunkline.methods.vectors.shapes import NAME
 
@@ -161,8 +165,9 @@ def require_converted(part: Part, folder: Path) -> None:
         RpcError: 4001, files of an older version are there; 3002, none.
         OSError: the folder cannot be read.
     """
-    if part.kind == "jobs":
-        FormerFiles(folder).require_none()
+    if part.kind != "collection":
+        if part.kind == "jobs":
+            FormerFiles(folder).require_none()
         if not (folder / part.file).exists():
             raise damaged(folder / part.file, "it is gone")
         return
@@ -183,6 +188,8 @@ def check(part: Part, copy: Path, original: Path) -> Found:
     if part.kind == "jobs":
         count, damaged_jobs = jobs.check_copy(copy, original)
         return Found(count, damaged_jobs=damaged_jobs)
+    if part.kind == "conversations":
+        return Found(conversations.check_copy(copy, original))
     from trunkline.methods.vectors import rows
 
     copied = rows.check_copy(copy, original)

@@ -120,7 +120,8 @@ def _bar(folder: Path, parts: Sequence[Part]) -> Iterator[Advance]:
 def _counted(contents: Contents) -> str:
     collections = [each.items for each in contents.files if each.kind == "collection"]
     jobs = sum(each.items for each in contents.files if each.kind == "jobs")
-    return f"collections {len(collections)}, their items {sum(collections)}, jobs {jobs}"
+    talks = sum(each.items for each in contents.files if each.kind == "conversations")
+    return f"collections {len(collections)}, their items {sum(collections)}, jobs {jobs}, conversations {talks}"
 
 
 def _words(left_out: Sequence[LeftOut]) -> list[str]:

@@ -19,7 +19,7 @@ MIN_FREE_BYTES: Final = 32 * 2**20
 """Bytes free on the disk below which storing is sure to fail soon."""
 
 MAX_WARNING_BYTES: Final = 2 * 2**30
-PARTS: Final = ("jobs", "collections", "tenants")
+PARTS: Final = ("jobs", "conversations", "collections", "tenants")
 """The folders of what grows."""
 
 SHARE: Final = 20

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from trunkline.control.method import schema_of
+from trunkline.control.openai_paths import SCHEMAS, openai_paths
 from trunkline.control.schemas import (
     ANY,
     BOOLEAN,
@@ -48,7 +49,7 @@ _FIXED: Final[Schema] = {
     "Health": schema_of(Health),
     "DetailedHealth": schema_of(DetailedServices),
     "Ready": record({"ready": BOOLEAN, "causes": array(STRING)}),
-}
+} | SCHEMAS
 
 _HEADERS: Final[dict[str, tuple[str, Schema, str]]] = {
     "RequestId": ("X-Request-Id", {"type": "string", "maxLength": 256}, "Passed to the method, and returned"),
@@ -99,7 +100,7 @@ def openapi(infos: Iterable[MethodInfo]) -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}, {}],
-        "paths": tasks | {"/rpc": {"post": _rpc()}} | _pages(),
+        "paths": tasks | {"/rpc": {"post": _rpc()}} | openai_paths() | _pages(),
         "components": {
             "schemas": components.schemas,
             "parameters": {

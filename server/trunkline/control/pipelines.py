@@ -144,7 +144,8 @@ class Pipelines:
         pipeline = self._pipelines.get(pipeline_id)
         if pipeline is None or not _may_see(call, pipeline):
             words = f"no pipeline {pipeline_id!r:.80}: it was destroyed, is another principal's, or of an earlier hub"
-            raise RpcError(ErrorCode.PIPELINE_NOT_FOUND, f"{words}; make one with pipeline.initialize")
+            words += "; make one with pipeline.initialize"
+            raise RpcError(ErrorCode.PIPELINE_NOT_FOUND, words, data={"no_such": "pipeline"})
         return pipeline
 
 

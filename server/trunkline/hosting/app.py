@@ -16,6 +16,7 @@ from trunkline.control import HubView, control_methods
 from trunkline.control.audit_trail import AuditTrail
 from trunkline.control.caches import CacheCalls
 from trunkline.control.calls import CallsInFlight
+from trunkline.control.conversations import ConversationCalls
 from trunkline.control.data_folder import DataFolder, Disk
 from trunkline.control.executors import ExecutorOrders
 from trunkline.control.failed_calls import FailedCalls
@@ -33,6 +34,8 @@ from trunkline.control.tenant_store import TenantStore
 from trunkline.control.tenants import Tenants
 from trunkline.control.topic_list import TopicList
 from trunkline.control.tracing import make_tracer
+from trunkline.conversations.limits import ConversationLimits
+from trunkline.conversations.service import Conversations
 from trunkline.edge.access.failures import FailedLogins
 from trunkline.edge.access.rules import LOOPBACK_NAMES, AccessRules
 from trunkline.edge.context import EdgeContext
@@ -182,6 +185,7 @@ class HubParts:
             lambda tenant: self.tenants.holds(tenant),  # noqa: PLW0108  # made later
             lambda tenant: self.tenants.quotas(tenant).jobs,
         )
+        self.conversations = Conversations(data / "conversations", ConversationLimits.of(settings))
         self.pipelines = Pipelines(
             self.router, PipelineLimits(settings.max_pipelines, settings.max_pipelines_per_principal)
         )
@@ -193,6 +197,7 @@ class HubParts:
                 self.context,
                 self.sessions,
                 self.jobs,
+                self.conversations,
                 self.spaces,
                 self.pipelines,
                 self.tenant_calls,
@@ -362,6 +367,7 @@ class HubParts:
             TopicList(self.topics),
             self.failed,
             JobCalls(self.jobs),
+            ConversationCalls(self.conversations),
             self.pipelines,
             self.tenants,
             CacheCalls(self.pool.broadcasts.send),

@@ -240,6 +240,7 @@ class HubProcess:
         if self._keys is not None:
             self._keys.start()
         self.parts.jobs.start()
+        self.parts.conversations.start()
         self.parts.tenants.start()
         self.parts.sampler.start()
         self.parts.health.start()
@@ -282,6 +283,7 @@ class HubProcess:
         server.should_exit = True
         await serving
         await parts.jobs.close()
+        await parts.conversations.close()
         await parts.tenants.close()
         parts.monitor.stop()
         parts.sampler.stop()

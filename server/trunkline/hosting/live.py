@@ -7,6 +7,7 @@ import logging
 from trunkline.broker.common import HistoryLimits
 from trunkline.config import Settings
 from trunkline.control.requests import request_log
+from trunkline.conversations.limits import ConversationLimits
 from trunkline.edge.acceptor import raise_descriptor_limit
 from trunkline.executors.quarantine import QuarantineLimits
 from trunkline.hosting.app import HubParts
@@ -27,6 +28,7 @@ def apply(parts: HubParts, settings: Settings) -> None:
     parts.pool.watchdog.limit(settings.kill_after)
     parts.pool.quarantine.limits = QuarantineLimits(settings.quarantine_kills, settings.quarantine_seconds)
     parts.jobs.limit(JobLimits.of(settings, len(parts.pool.executors)))
+    parts.conversations.limits = ConversationLimits.of(settings)
     parts.registrations.grace = settings.callee_grace
     parts.router.breakers.limits = BreakerLimits.of(settings)
 

@@ -1,4 +1,4 @@
-"""What tenants have in a hub: connections, sessions, jobs, collections. Each is removed by whoever keeps it."""
+"""What tenants have in a hub, from connections to collections. Each is removed by whoever keeps it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from trunkline.control.pipelines import Pipelines
+from trunkline.conversations.service import Conversations
 from trunkline.edge.context import EdgeContext
 from trunkline.hub.authentication import NOT_ALLOWED
 from trunkline.hub.internal import call
@@ -41,6 +42,7 @@ class Holdings:
         context: EdgeContext,
         sessions: Resumption,
         jobs: Jobs,
+        conversations: Conversations,
         spaces: TopicSpaces,
         pipelines: Pipelines,
         counts: TenantCalls,
@@ -50,6 +52,7 @@ class Holdings:
         self._context = context
         self._sessions = sessions
         self._jobs = jobs
+        self._conversations = conversations
         self._spaces = spaces
         self._pipelines = pipelines
         self._counts = counts
@@ -63,6 +66,7 @@ class Holdings:
         return TenantThings(
             collections=len(await asyncio.to_thread(self._collections, tenant)),
             jobs=await self._jobs.count_of(tenant),
+            conversations=await self._conversations.count_of(tenant),
             connections=sum(each.principal.tenant == tenant for each in self._context.listeners),
             sessions=sum(each.owner.connection.principal.tenant == tenant for each in self._sessions.table.entries()),
         )
@@ -93,12 +97,13 @@ class Holdings:
         return TenantThings(connections=closed, sessions=len(theirs))
 
     async def purge(self, tenant: str) -> TenantThings:
-        """Remove jobs, then collections, then the folder of a tenant; with what is in memory: topics, keys, pipelines.
+        """Remove jobs, conversations, collections, and the folder of a tenant; and what is in memory of it.
 
         Raises:
             RpcError: some are left, perhaps for now.
         """
         jobs = await self._jobs.remove_of(tenant)
+        conversations = await self._conversations.delete_of(tenant, None)
         there = await asyncio.to_thread(self._collections, tenant)
         if there:
             await self._delete_collections(tenant)
@@ -107,7 +112,7 @@ class Holdings:
         self._counts.forget(tenant)
         self._router.keys.outcomes.forget(tenant)
         self._pipelines.forget(tenant)
-        return TenantThings(collections=len(there), jobs=jobs)
+        return TenantThings(collections=len(there), jobs=jobs, conversations=conversations)
 
     async def _delete_collections(self, tenant: str) -> None:
         """Have the owners delete them, who may have them open. What cannot be opened goes with the folder."""

@@ -17,7 +17,6 @@ import msgspec
 
 from trunkline.background import start_task
 from trunkline.jobs.call import HubStopping, JobCall
-from trunkline.jobs.disk import DiskThread
 from trunkline.jobs.job import (
     Cancelled,
     Failed,
@@ -33,6 +32,7 @@ from trunkline.jobs.job import (
 from trunkline.jobs.limits import JobLimits
 from trunkline.jobs.queue import JobQueue
 from trunkline.jobs.store import JobStore
+from trunkline.storage.disk_thread import DiskThread
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import DRAINING, ErrorCode, RpcError, limit_error
 

@@ -17,12 +17,12 @@ import msgspec
 from trunkline.background import keep_up, start_task
 from trunkline.hub.shares import share_error
 from trunkline.hub.topic_spaces import TopicSpaces
-from trunkline.jobs.disk import DiskThread
 from trunkline.jobs.job import STATUSES, Created, Job, Rights, Succeeded
 from trunkline.jobs.keeping import superfluous
 from trunkline.jobs.limits import JobLimits
 from trunkline.jobs.runner import JobRunner, now_ms
 from trunkline.jobs.store import JobStore
+from trunkline.storage.disk_thread import DiskThread
 from trunkline_protocol.calls import Call, Caller
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError, draining_error, limit_error
@@ -94,7 +94,7 @@ class Jobs:
         self._spaces = spaces
         self._limits = limits
         self._store = JobStore(folder)
-        self._disk = DiskThread()
+        self._disk = DiskThread("jobs")
         self._runner = JobRunner(submit, self._require, self._store, self._disk, limits, self._changed, holds)
         self._jobs: dict[str, Job] = {}
         self._over: deque[Job] = deque()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, ParamSpec, TypeVar, get_args
 
 from trunkline.methods.marks import MARK, keep_mark
-from trunkline_protocol.catalogue import MethodLimits, RecoveryKind, RunsAs
+from trunkline_protocol.catalogue import MethodLimits, OpenAIKind, RecoveryKind, RunsAs
 from trunkline_protocol.errors import ErrorCode
 from trunkline_protocol.hub_methods import reserved
 
@@ -95,6 +95,7 @@ class MethodOptions:
     technique: str | None = None
     result: Any = None
     errors: Mapping[int, Any] = field(default_factory=dict)
+    openai: OpenAIKind | None = None
 
 
 @_takes_its_own("@method")
@@ -116,6 +117,7 @@ def method(
     technique: str | None = None,
     result: Any = None,
     errors: Mapping[int, Any] | Mapping[ErrorCode, Any] | None = None,
+    openai: OpenAIKind | None = None,
 ) -> Callable[[Function], Function]:
     """Serve a function, or a method of a class, under ``name``.
 
@@ -139,6 +141,9 @@ def method(
         technique: a parameter, a string, that names a technique: calls go to the groups of executors that list it.
         result: of a stream, the type of what ``ctx.set_result`` gets; for others it is the annotation.
         errors: codes that it raises of itself, each with the type of its ``data``; None where that has nothing more.
+        openai: ``chat``: OpenAI clients call it as the model of its name, at ``/v1/chat/completions``. It takes
+            ``messages: list[ChatMessage]``, and by their names what else of such a request it reads; it yields strings,
+            or returns one.
         max_concurrency: its calls that run at once in one executor; others wait in it. Not for a plain function, which
             runs alone.
         max_calls: its calls in flight in the hub, running and waiting; others are refused with 2002.
@@ -155,13 +160,15 @@ def method(
     if not isinstance(name, str):  # written without parentheses, it gets the function
         raise RegistrationError(f'@method needs a name: write @method("space.{name_of(name)}")')
     _check(name, http, runs_as, recovery)
+    if openai is not None and openai not in get_args(OpenAIKind):
+        raise RegistrationError(f"{name}: openai={openai!r:.80} is not 'chat'")
     _check_timeouts(name, timeout_ms, max_timeout_ms)
     if batch is not None and not isinstance(batch, Batch):
         raise RegistrationError(f"{name}: batch={batch!r} is no Batch; write batch=Batch(max_items=32)")
     limits, codes = _limits(name, max_concurrency, max_calls, rate, per_tenant), _errors(name, errors)
     options = MethodOptions(
         name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as, batch,
-        tuple(recovery), limits, technique, result, codes,
+        tuple(recovery), limits, technique, result, codes, openai,
     )  # fmt: skip
     return functools.partial(_mark, options)
 

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any, Final, get_type_hints
 
 from trunkline.methods.binding import Binding
+from trunkline.methods.chat_types import check_chat
 from trunkline.methods.context import Context
 from trunkline.methods.declaration import Batch, MethodOptions, RegistrationError
 from trunkline.methods.event_types import declared_topics
@@ -178,6 +179,8 @@ class Registry:
         streaming = kind in STREAMS
         binding = Binding(function, options.name, streaming=streaming, batched=batched, summary=options.result)
         _check_parameters(options, binding, kind)
+        said = binding.chunk_schema if streaming else binding.result_schema
+        check_chat(options, binding.parameters, said, streaming=streaming)
         info = _info_of(function, options, kind, binding, pack)
         holder = self._at_path.setdefault(info.http_path, options.name)
         if holder != options.name:
@@ -359,6 +362,7 @@ def _info_of(
         recovery=list(options.recovery),
         limits=options.limits,
         technique=options.technique,
+        openai=options.openai,
         kind=kind,
         batch=None if options.batch is None else BatchLimits(options.batch.max_items, options.batch.max_wait_ms),
     )

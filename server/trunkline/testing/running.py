@@ -78,6 +78,7 @@ class RunningHub:
         parts, config = self.parts, self._server.config
         parts.tenants.open()
         parts.jobs.start()
+        parts.conversations.start()
         parts.tenants.start()
         parts.sampler.start()
         parts.health.start()
@@ -108,6 +109,7 @@ class RunningHub:
         await self._pool_stopped
         await self.executor.close()
         await parts.jobs.close()
+        await parts.conversations.close()
         await parts.tenants.close()
         parts.monitor.stop()
         parts.sampler.stop()

@@ -40,8 +40,13 @@ NOT_KEPT: Final = {"Cache-Control": "no-store"}
 CORS_REQUEST_HEADERS: Final = (
     "Accept", "Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Prefer",
     "Traceparent", "Tracestate", "X-Phoenix-AuthToken", "X-Priority", "X-Request-Id", "X-Timeout-Ms",
+    "OpenAI-Organization", "OpenAI-Project", "X-Stainless-Arch", "X-Stainless-Helper-Method", "X-Stainless-Lang",
+    "X-Stainless-OS", "X-Stainless-Package-Version", "X-Stainless-Retry-Count", "X-Stainless-Runtime",
+    "X-Stainless-Runtime-Version", "X-Stainless-Timeout",  # the npm package openai in a page sends these
 )  # fmt: skip
-CORS_ANSWER_HEADERS: Final = ("ETag", "Preference-Applied", "Retry-After", "WWW-Authenticate", "X-Request-Id")
+CORS_ANSWER_HEADERS: Final = (
+    "ETag", "Preference-Applied", "Retry-After", "Retry-After-Ms", "WWW-Authenticate", "X-Request-Id", "X-Should-Retry",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,19 @@ logger = logging.getLogger("trunkline.edge")
 
 
 class Form(Protocol):
-    """How the JSON-RPC messages of one exchange are put into HTTP."""
+    """How the JSON-RPC messages of one exchange are put into HTTP.
+
+    Attributes:
+        gathers: the answer is one piece, into which the form puts what it takes before the reply.
+        heartbeat: sent where a stream is silent.
+    """
+
+    gathers: bool = False
+    heartbeat: bytes = HEARTBEAT
+
+    def take(self, message: bytes) -> None:
+        """Take a chunk or report that comes before the reply, of a form that gathers."""
+        return
 
     def answer(self, reply: bytes | None) -> HttpAnswer:
         """The whole response; ``reply`` is None after a notification."""
@@ -87,7 +99,7 @@ class HttpExchange(Exchange):
             if connection.calls:
                 self._wire.limit_silence(context.ping_interval + context.ping_timeout)
                 watcher = start_task(self._watch(receive), "peer of an HTTP call")
-            if self.takes_events and (connection.calls or self._reply is not None):
+            if self.takes_events and not form.gathers and (connection.calls or self._reply is not None):
                 await self._send_events(form, send)
             else:
                 await self._send_reply(form, send)
@@ -109,7 +121,15 @@ class HttpExchange(Exchange):
     async def _send_reply(self, form: Form, send: Send) -> None:
         while self._reply is None and not self._is_over():
             await self._wait(None)
+            self._give(form)
+        self._give(form)
         await send_answer(send, form.answer(self._reply))
+
+    def _give(self, form: Form) -> None:
+        """Give the form what came before the reply; where it does not gather, nothing is kept for it."""
+        for message in self._taken():
+            form.take(message)
+        self._resume()
 
     def _is_over(self) -> bool:
         """Whether no reply will come any more. The reply of a settled call may still be in the outbox."""
@@ -138,7 +158,7 @@ class HttpExchange(Exchange):
                 await self._send_block(send, block, last)
             self._resume()
             if not (last or self._waiting or self._reply) and not await self._wait(self._context.ping_interval):
-                await self._send_block(send, HEARTBEAT, last=False)
+                await self._send_block(send, form.heartbeat, last=False)
 
     def _take(self, form: Form) -> tuple[bytes, bool]:
         """Take out what waits, as server-sent events; and whether the reply is among it, which ends the stream."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +20,7 @@ from trunkline.edge.http.wire import WIRE, Wire
 from trunkline.edge.refusal import Refusal
 from trunkline.hub.principal import AnsweredHandshake, Handshake, Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.messages import ActAs
 
 EVENT_STREAM: Final = "text/event-stream"
 
@@ -113,6 +114,16 @@ def acting_as(headers: Headers) -> dict[str, Any]:
     except (msgspec.DecodeError, UnicodeError) as error:
         words = f'header X-Act-As has to be JSON, such as {{"principal":"ann"}}: {error}'
         raise Refused(RpcError(ErrorCode.INVALID_PARAMS, words)) from None
+
+
+def acting_tenant(context: EdgeContext, principal: Principal, metadata: Mapping[str, Any]) -> str:
+    """The tenant of the principal that a call with this metadata is made as."""
+    if "act_as" not in metadata:
+        return principal.tenant
+    try:
+        return context.services.act_as(principal, msgspec.convert(metadata["act_as"], ActAs)).tenant
+    except (msgspec.ValidationError, RpcError):
+        return principal.tenant  # the call is refused for it
 
 
 def require_method(scope: Scope, method: str) -> None:

@@ -21,6 +21,7 @@ from trunkline.edge.http.request import (
     EVENT_STREAM,
     accepts,
     acting_as,
+    acting_tenant,
     admit,
     require_json,
     require_method,
@@ -34,7 +35,6 @@ from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.form_fields import OCTETS
-from trunkline_protocol.messages import ActAs
 
 PREFIX: Final = "/api/v1/"
 PROBLEM: Final = "application/problem+json"
@@ -199,7 +199,7 @@ class TaskEndpoint:
         try:
             principal = await admit(self._context, scope, headers)
             metadata = metadata_of(headers, echoed) | {"request_id": request_id_of(scope)}
-            tenant = self._tenant(principal, metadata)
+            tenant = acting_tenant(self._context, principal, metadata)
             method = self._method_at(scope["path"].removeprefix(PREFIX), tenant)
             require_method(scope, "POST")
             takes_events = accepts(headers, EVENT_STREAM)
@@ -222,15 +222,6 @@ class TaskEndpoint:
             pass
         except Refused as refused:
             await send_answer(send, problem(refused.error, refused.headers | echoed, refused.status))
-
-    def _tenant(self, principal: Principal, metadata: Mapping[str, Any]) -> str:
-        """The tenant of the principal that the call is made as."""
-        if "act_as" not in metadata:
-            return principal.tenant
-        try:
-            return self._context.services.act_as(principal, msgspec.convert(metadata["act_as"], ActAs)).tenant
-        except (msgspec.ValidationError, RpcError):
-            return principal.tenant  # the call is refused for it
 
     def _method_at(self, path: str, tenant: str) -> str:
         try:

@@ -23,10 +23,11 @@ CALLS_AT_ONCE: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """Vectors of length 1, a row a text, and the name of the model that made them."""
+    """Vectors of length 1, a row a text, the name of the model that made them, and the tokens it read, if it tells."""
 
     model: str
     vectors: NDArray[np.float32]
+    tokens: int | None = None
 
 
 async def embed(ctx: Context, texts: Sequence[str]) -> Embedded:
@@ -52,4 +53,12 @@ async def embed(ctx: Context, texts: Sequence[str]) -> Embedded:
         raise
     rows = [base64.b64decode(item["embedding"]) for answer in answers for item in answer["data"]]
     vectors = np.frombuffer(b"".join(rows), dtype="<f4").reshape(len(rows), -1)
-    return Embedded(answers[0]["model"], vectors)
+    return Embedded(answers[0]["model"], vectors, _tokens(answers))
+
+
+def _tokens(answers: Sequence[Any]) -> int | None:
+    """The tokens that were read; None where a method of one's own does not say."""
+    if not all("usage" in answer for answer in answers):
+        return None
+    tokens: int = sum(answer["usage"]["prompt_tokens"] for answer in answers)
+    return tokens

@@ -19,10 +19,16 @@ SAMPLES: Final = ("warm", "Both of them are read, and compared with what the lib
 
 @dataclass(slots=True)
 class Text:
-    """A text on its way. ``tokens`` are what the tokenizer makes of it (``input_ids`` and more), once it has."""
+    """A text on its way.
+
+    Attributes:
+        tokens: what the tokenizer makes of it (``input_ids`` and more), once it has.
+        cut: the model reads its beginning only.
+    """
 
     text: str
     tokens: dict[str, list[int]] = field(default_factory=dict)
+    cut: bool = False
 
     @property
     def count(self) -> int:
@@ -51,11 +57,16 @@ class Tokenizer:
         self._tokenizer: Any = encoder.tokenizer
         if not callable(self._tokenizer) or not hasattr(self._tokenizer, "pad"):
             raise ValueError("it does not begin with a transformer, and this release knows no other models")
-        self._max_length = encoder.max_seq_length
+        self._max_length: int = encoder.max_seq_length or self._tokenizer.model_max_length
         prompt = encoder.prompts.get(encoder.default_prompt_name) if encoder.default_prompt_name else None
         self._prompt: str = prompt or ""
         # It warns that padding apart is slower; here the text may wait for its pass between the two.
         getattr(self._tokenizer, "deprecation_warnings", {})["Asking-to-pad-a-fast-tokenizer"] = True
+
+    @property
+    def max_tokens(self) -> int:
+        """How many tokens of a text the model reads, its own marks included."""
+        return self._max_length
 
     @property
     def prompt(self) -> str:
@@ -68,6 +79,29 @@ class Tokenizer:
         found = self._tokenizer(prompted, truncation="longest_first", max_length=self._max_length)
         for index, each in enumerate(texts):
             each.tokens = {name: values[index] for name, values in found.items()}
+            each.cut = each.count == self._max_length and self._is_longer(prompted[index], found, index)
+
+    def _is_longer(self, prompted: str, found: Any, index: int) -> bool:
+        """Whether a text that fills the model has more tokens than that."""
+        if found.encodings is not None:
+            return bool(found.encodings[index].overflowing)
+        return len(self._tokenizer(prompted)["input_ids"]) > len(found["input_ids"][index])
+
+    def text_of(self, numbers: Sequence[int]) -> str:
+        """The text that the tokenizer makes these tokens of, without the model's own marks.
+
+        Raises:
+            ValueError: there is none: they are another tokenizer's, or a part of what this one makes.
+        """
+        marks = {*self._tokenizer.all_special_ids} - {self._tokenizer.unk_token_id}
+        size = len(self._tokenizer)
+        strange = next((each for each in numbers if not 0 <= each < size or each in marks), None)
+        if strange is not None:
+            raise ValueError(f"{strange} is no token of a text: this model has {size}, its own marks among them")
+        text: str = self._tokenizer.decode(numbers, clean_up_tokenization_spaces=False)
+        if self._tokenizer(text, add_special_tokens=False)["input_ids"] != list(numbers):
+            raise ValueError(f"the tokenizer makes other tokens of {text!r:.80}, the text that they would be")
+        return text
 
     def pad(self, texts: Sequence[Text], kind: str) -> dict[str, Any]:
         """The tokens of several texts as arrays, padded to the longest. ``kind``: ``pt`` (torch) or ``np`` (numpy)."""

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import os
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -56,12 +57,16 @@ class LoadedModel:
     Attributes:
         run: one pass, for texts that the tokenizer has read.
         device: where passes are computed: ``cpu``, ``cuda`` ...
+        dimension: of its vectors.
+        shorter: dimensions below that, to which it was trained to have its vectors cut.
     """
 
     name: str
     tokenizer: Tokenizer
     run: Pass
     device: str
+    dimension: int
+    shorter: Collection[int] = ()
 
 
 def find_model(setting: str) -> FoundModel:
@@ -147,8 +152,21 @@ def _ready(name: str, encoder: SentenceTransformer, backend: Backend, data: Path
         run, device = conversion.load(encoder, tokenizer), "cpu"
     samples = [Text(sample) for sample in SAMPLES]
     tokenizer.read(samples)
-    run(samples)
-    return LoadedModel(f"{name}#int8" if backend == "openvino-int8" else name, tokenizer, run, device)
+    dimension = run(samples).shape[1]
+    name = f"{name}#int8" if backend == "openvino-int8" else name
+    return LoadedModel(name, tokenizer, run, device, dimension, _shorter(encoder, dimension))
+
+
+def _shorter(encoder: SentenceTransformer, dimension: int) -> Collection[int]:
+    """The dimensions to which vectors may be cut, as the model's config says: cutting others' loses what they mean.
+
+    ``is_matryoshka`` and ``matryoshka_dimensions`` are the members that other servers read, too.
+    """
+    config = getattr(getattr(encoder[0], "auto_model", None), "config", None)
+    listed = getattr(config, "matryoshka_dimensions", None)
+    if isinstance(listed, list):
+        return frozenset(each for each in listed if isinstance(each, int) and 0 < each < dimension)
+    return range(1, dimension) if getattr(config, "is_matryoshka", False) is True else ()
 
 
 def _conversion(name: str, encoder: SentenceTransformer, backend: Backend, data: Path | None) -> Conversion | None:

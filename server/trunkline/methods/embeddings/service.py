@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from trunkline import ErrorCode, RpcError
@@ -40,10 +40,15 @@ ENTRY_BYTES: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """A vector of length 1 as little-endian float32, and the tokens the model read for it."""
+    """A vector of length 1 as little-endian float32, and the tokens the model read for it.
+
+    Attributes:
+        cut: the model has read the beginning of the text only.
+    """
 
     vector: bytes
     tokens: int
+    cut: bool = False
 
     @property
     def size(self) -> int:
@@ -52,6 +57,7 @@ class Embedding:
 
 
 R = TypeVar("R")
+V = TypeVar("V")
 EmbeddingJob = BatchItem[Text, Embedding]
 
 
@@ -76,9 +82,17 @@ class EmbeddingService:
         self._reader.shutdown(wait=True, cancel_futures=True)
         self._batcher.close()
 
-    async def on_thread(self, function: Callable[[Sequence[Embedding]], R], found: Sequence[Embedding]) -> R:
+    async def on_thread(self, function: Callable[[Sequence[V]], R], values: Sequence[V]) -> R:
         """Run a function on the tokenizer's thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._reader, function, found)
+        return await asyncio.get_running_loop().run_in_executor(self._reader, function, values)
+
+    def shortened(self, found: Sequence[Embedding], dimension: int) -> list[Embedding]:
+        """Vectors cut to their first components, and made as long as 1 again."""
+        import numpy as np
+
+        rows = np.stack([np.frombuffer(each.vector, "<f4")[:dimension] for each in found])
+        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo("<f4").tiny)
+        return [replace(each, vector=row.tobytes()) for each, row in zip(found, rows, strict=True)]
 
     async def embed(
         self, texts: Sequence[str], deadline: float, priority: str = "normal", tenant: str = DEFAULT_TENANT
@@ -140,7 +154,7 @@ class EmbeddingService:
         vectors = self.model.run(texts).astype("<f4", copy=False)
         finite = np.isfinite(vectors).all(axis=1)
         return [
-            Embedding(vectors[row].tobytes(), text.count) if finite[row] else _not_finite(self.model.name)
+            Embedding(vectors[row].tobytes(), text.count, text.cut) if finite[row] else _not_finite(self.model.name)
             for row, text in enumerate(texts)
         ]
 

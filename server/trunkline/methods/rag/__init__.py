@@ -25,10 +25,12 @@ from trunkline.methods.rag.asked import (
     problems_of,
 )
 from trunkline.methods.rag.completing import Completing
+from trunkline.methods.rag.conversing import Place, place_of
 from trunkline.methods.rag.cross_encoder import CrossEncoderModel, cross_encoder
 from trunkline.methods.rag.endpoints import endpoints_of
 from trunkline.methods.rag.extractive import ExtractiveGenerator
 from trunkline.methods.rag.fallback import Answering
+from trunkline.methods.rag.follow_up import Question, understood
 from trunkline.methods.rag.generated import OpenAIGenerator
 from trunkline.methods.rag.graph import graph
 from trunkline.methods.rag.known import KnownTechniques
@@ -51,6 +53,7 @@ from trunkline.methods.rag.signatures import (
     Checked,
     EndpointFailure,
     GivenConfig,
+    History,
     InvalidConfig,
     Query,
     Retrieved,
@@ -82,6 +85,7 @@ class RagMethods:
     def __init__(self) -> None:
         self._extractive = ExtractiveGenerator()
         self._generator: Generator = self._extractive
+        self._completing: Completing | None = None
         self._cross_encoder: CrossEncoderModel | None = None
         self._pipelines = KnownPipelines()
         self._techniques = KnownTechniques(Techniques(), Services())
@@ -95,7 +99,8 @@ class RagMethods:
         """
         self._responses = ResponseCache(ResponseSettings.of(settings))
         self._set_generator(settings)
-        complete = Completing(self._generator).complete if self._generator is not self._extractive else None
+        self._completing = Completing(self._generator) if self._generator is not self._extractive else None
+        complete = None if self._completing is None else self._completing.complete
         if settings.get("cross_encoder"):
             self._cross_encoder = CrossEncoderModel(settings["cross_encoder"])
         scores = None if self._cross_encoder is None else self._cross_encoder.scores
@@ -161,13 +166,16 @@ class RagMethods:
         pipeline_id: str | None = None,
         fallback: GivenTechnique | None = None,
         language: LanguageTag | None = None,
+        history: History | None = None,
+        conversation_id: str | None = None,
     ) -> Answer:
         """Answer a question from a collection, with the passages it came from.
 
         The technique is ``basic`` where none is given. ``language`` is that of question and answer (ISO 639-1, such
         as ``hr``); without it, it is that of the question, as far as that can be told. With a pipeline the
         technique is that of the pipeline, as are the options and params that the call does not give. Where the
-        technique fails, ``fallback`` is tried in the time that is left.
+        technique fails, ``fallback`` is tried in the time that is left. With a ``history``, or in a conversation, it
+        may be a follow-up, which is rewritten so that it stands alone; in a conversation question and answer are kept.
 
         Raises:
             RpcError: 3001, unknown technique or pipeline; -32602, unknown or wrong options; 4001, no such collection,
@@ -175,10 +183,12 @@ class RagMethods:
         """
         given = Asked(technique, in_language(options, language), technique_params, fallback)
         asked = await self._asked(ctx, given, pipeline_id)
-        answering = Answering(asked, lambda each: self._begin(query, ctx, each), self._params_of)
-        async with aclosing(answering.chunks(streams=False)) as source:
-            async for _ in source:
-                pass
+        async with place_of(ctx, query, conversation_id, history) as place:
+            answering = await self._answering(query, ctx, asked, place)
+            async with aclosing(answering.chunks(streams=False)) as source:
+                async for _ in source:
+                    pass
+            place.run = answering.run
         return cast("Answer", answering.run.result(ctx.worker_id))
 
     @method(
@@ -201,6 +211,8 @@ class RagMethods:
         pipeline_id: str | None = None,
         fallback: GivenTechnique | None = None,
         language: LanguageTag | None = None,
+        history: History | None = None,
+        conversation_id: str | None = None,
     ) -> AsyncIterator[AnswerChunk]:
         """Answer a question, streaming documents and parts of the answer; the result is that of ``rag.execute``.
 
@@ -212,10 +224,13 @@ class RagMethods:
         """
         given = Asked(technique, in_language(options, language), technique_params, fallback)
         asked = await self._asked(ctx, given, pipeline_id)
-        answering = Answering(asked, lambda each: self._begin(query, ctx, each), self._params_of)
-        async with aclosing(answering.chunks(streams=True)) as source:
-            async for chunk in source:
-                yield cast("AnswerChunk", chunk)
+        async with place_of(ctx, query, conversation_id, history) as place:
+            answering = await self._answering(query, ctx, asked, place)
+            async with aclosing(answering.chunks(streams=True)) as source:
+                async for chunk in source:
+                    place.run = answering.run
+                    yield cast("AnswerChunk", chunk)
+            place.run = answering.run
         ctx.set_result(answering.run.result(ctx.worker_id))
 
     @method(
@@ -242,9 +257,16 @@ class RagMethods:
             RpcError: as ``rag.execute``.
         """
         asked = await self._asked(ctx, Asked(technique, options, technique_params), pipeline_id)
-        run, _ = self._run(query, ctx, asked)
+        run, _ = self._run(Question(query), ctx, asked)
         await retrieve(run, ctx)
         return cast("Retrieved", run.retrieved(ctx.worker_id))
+
+    async def _answering(self, query: str, ctx: Context, asked: Asked, place: Place) -> Answering:
+        """The answering of a question, begun; a follow-up is rewritten before."""
+        model = None if asked.technique == "extractive" else self._completing
+        question = await understood(query, place.history, ctx, model)
+        question.details.update(place.details)
+        return Answering(asked, lambda each: self._begin(question, ctx, each), self._params_of)
 
     async def _asked(self, ctx: Context, given: Asked, pipeline_id: str | None) -> Asked:
         """What a call asks for: what it gives, over that of its pipeline.
@@ -257,24 +279,25 @@ class RagMethods:
         try:
             found = await ctx.call("pipeline.get", {"pipeline_id": pipeline_id})
         except RpcError as error:
-            raise RpcError(error.code, f"{ctx.method}: {error.message}", maybe_executed=False) from None
+            words = f"{ctx.method}: {error.message}"
+            raise RpcError(error.code, words, maybe_executed=False, data=error.data) from None
         pipeline = self._pipelines.parsed(found, self._techniques)
         if given.technique not in (None, pipeline.technique):
             words = f"technique: pipeline {pipeline_id!r:.80} is one of {pipeline.technique}; leave technique out"
             raise RpcError(ErrorCode.INVALID_PARAMS, f"{ctx.method}: {words}")
         return given.over(pipeline)
 
-    def _begin(self, query: str, ctx: Context, asked: Asked) -> tuple[RagRun, AsyncGenerator[Chunk, None]]:
+    def _begin(self, question: Question, ctx: Context, asked: Asked) -> tuple[RagRun, AsyncGenerator[Chunk, None]]:
         """Check what depends on the technique, and start.
 
         Raises:
             RpcError: 3001 or -32602.
         """
-        run, generator = self._run(query, ctx, asked)
+        run, generator = self._run(question, ctx, asked)
         chunks = answered(run, generator, ctx)
         return run, self._responses.through(run, chunks, ctx) if self._responses.wanted(run) else chunks
 
-    def _run(self, query: str, ctx: Context, asked: Asked) -> tuple[RagRun, Generator]:
+    def _run(self, question: Question, ctx: Context, asked: Asked) -> tuple[RagRun, Generator]:
         """A question on its way, and what will answer it.
 
         Raises:
@@ -291,7 +314,10 @@ class RagMethods:
             path, words = problems_of(error, "technique_params")[0]
             raise RpcError(ErrorCode.INVALID_PARAMS, f"{ctx.method}: {path}: {words}") from None
         services = self._techniques.services
-        return RagRun(plan, query, asked.options or RagOptions(), params, generator.name, services), generator
+        run = RagRun(plan, question.query, asked.options or RagOptions(), params, generator.name, services)
+        run.asked = question.asked
+        run.details.update(question.details)
+        return run, generator
 
     def _params_of(self, technique: str) -> type[BasicParams]:
         """The params of a technique; of one that there is not, those of ``basic``."""

@@ -20,6 +20,11 @@ class Completing:
     def __init__(self, generator: Generator) -> None:
         self._generator = generator
 
+    @property
+    def name(self) -> str:
+        """The name of the model."""
+        return self._generator.name
+
     async def complete(self, ctx: Context, instructions: str, text: str, max_tokens: int) -> str:
         """What the model answers to a text.
 

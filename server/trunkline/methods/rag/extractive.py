@@ -72,6 +72,7 @@ class ExtractiveGenerator:
         if not candidates:
             return
         embedded = await embed(ctx, [each.shown for each in candidates])
+        run.read(embedded.tokens)
         language = candidates[0].language
         by_meaning = knows(run.model, language)
         asked = Asked.of(run.query, frozenset(stems(run.query, language)))

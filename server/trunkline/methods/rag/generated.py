@@ -18,6 +18,7 @@ from trunkline.methods.rag.blocks import headings_of
 from trunkline.methods.rag.citations import CheckedCitations
 from trunkline.methods.rag.endpoints import Endpoint, without_secrets
 from trunkline.methods.rag.retrieval import Document, Part, RagRun
+from trunkline.methods.rag.signatures import TokenUsage
 from trunkline.methods.rag.spending import Spending, until_tomorrow_ms
 
 if TYPE_CHECKING:
@@ -177,7 +178,8 @@ class OpenAIGenerator:
         run.generator = endpoint.model
         run.details["endpoint"] = endpoint.name
         tokens_in, tokens_out, is_told = completion.tokens(run)
-        run.details["tokens"] = {"input": tokens_in, "output": tokens_out, "estimated": not is_told}
+        usage: TokenUsage = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out}
+        run.details["usage"] = usage if is_told else {**usage, "estimated": True}
         if endpoint.is_priced:
             cost = endpoint.cost(tokens_in, tokens_out)
             run.details["cost"] = round(cost, 9)
@@ -273,7 +275,7 @@ def prompt(run: RagRun) -> list[ChatCompletionMessageParam]:
     if run.options.language is not None:
         instructions += f" Answer in the language {run.options.language!r} (ISO 639-1)."
     return [
-        {"role": "system", "content": instructions},
+        {"role": "system", "content": f"{instructions}\n\n{run.params.instructions}".rstrip()},
         {"role": "user", "content": f"Passages:\n\n{passages}\n\nQuestion: {run.query}"},
     ]
 

@@ -24,7 +24,9 @@ ENTRY_BYTES: Final = 512
 """What an entry takes beside its JSON: key, entry, objects."""
 
 
-OF_THE_CALL: Final = ("cache", "fallback")
+OF_THE_CALL: Final = (
+    "cache", "fallback", "rewritten_query", "rewritten_by", "conversation_id", "turn", "answer_id",
+)  # fmt: skip
 """Details that say how this call was answered, not what the answer is."""
 
 
@@ -107,11 +109,11 @@ def _entry(run: RagRun, said: list[Chunk]) -> bytes:
 def _replayed(run: RagRun, entry: dict[str, Any], worker_id: str) -> list[Chunk]:
     """The chunks of a kept answer; the run gets all that its result is made of."""
     run.model, run.found, run.generator = entry["model"], entry["found"], entry["generator"]
-    run.details.update(entry["details"], cache="hit")
+    run.details.update(entry["details"], cache="hit", usage={"prompt_tokens": 0, "completion_tokens": 0})
     chunks = []
     for kind, data in entry["chunks"]:
         if kind == "metadata":
-            data |= {"worker_id": worker_id, "retrieval_time_ms": 0.0, "cache": "hit"}
+            data |= {"query": run.question, "worker_id": worker_id, "retrieval_time_ms": 0.0, "cache": "hit"}
         elif kind == "document":
             run.documents.append(Document(**data))
         else:

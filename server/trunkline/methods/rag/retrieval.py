@@ -65,6 +65,7 @@ class BasicParams(BaseModel):
         min_confidence: extractive: how likely it has to be that the best unit answers; below it, nothing does.
         max_tokens: generated: of the whole answer.
         temperature: generated.
+        instructions: generated: what the model is told beside its task.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -76,6 +77,7 @@ class BasicParams(BaseModel):
     min_confidence: Annotated[float, Field(ge=0, le=1)] = 0.5
     max_tokens: Annotated[int, Field(ge=1, le=32_768)] = 512
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    instructions: Annotated[str, Field(max_length=20_000)] = ""
 
 
 class HybridParams(BasicParams):
@@ -157,6 +159,8 @@ class RagRun:
         times: further durations, by what was done.
         filling: where the collection is still being filled, how many items are in and how many are to be.
         details: further members of the result's ``metadata``.
+        asked: the question, where ``query`` is what a follow-up was rewritten to.
+        read_tokens: that the embedding model has read for it; None where it does not tell.
     """
 
     plan: Technique
@@ -178,11 +182,23 @@ class RagRun:
     times: dict[str, float] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     messages: list[dict[str, str]] | None = None
+    asked: str | None = None
+    read_tokens: int | None = 0
 
     @property
     def technique(self) -> str:
         """The name of the technique."""
         return self.plan.name
+
+    @property
+    def question(self) -> str:
+        """The question as it was asked."""
+        return self.query if self.asked is None else self.asked
+
+    def read(self, tokens: int | None) -> None:
+        """Note that the embedding model has read so many tokens more."""
+        known = self.read_tokens is not None and tokens is not None
+        self.read_tokens = (self.read_tokens or 0) + (tokens or 0) if known else None
 
     def retrieved(self, worker_id: str) -> dict[str, Any]:
         """The result of ``rag.retrieve``."""
@@ -204,7 +220,7 @@ class RagRun:
         return {
             "success": True,
             "technique": self.technique,
-            "query": self.query,
+            "query": self.question,
             "answer": "".join(self.answer),
             "retrieved_documents": [document.to_wire() for document in self.documents],
             "performance": {
@@ -220,6 +236,7 @@ class RagRun:
                 "collection": self.options.collection,
                 "embedding_model": self.model,
                 "found": self.found,
+                **({} if self.read_tokens is None else {"usage": _usage(self.read_tokens)}),
                 **({} if self.filling is None else {"filling": self.filling}),
                 **self.details,
             },
@@ -270,6 +287,7 @@ async def retrieve(run: RagRun, ctx: Context) -> None:
     run.filling = _filling(run.stats)
     embedded = await embed(ctx, [run.query])
     run.model, run.query_vector = embedded.model, embedded.vectors[0]
+    run.read(embedded.tokens)
     searching = Searching(run.options.collection, run.options.top_k, run.options.filter, run.services, ctx)
     searching.keep(run.query, embedded)
     distinct = Distinct()
@@ -345,6 +363,10 @@ def _filling(stats: dict[str, Any]) -> Filling | None:
     if not isinstance(expected, int) or stats["count"] >= expected:
         return None
     return {"items": stats["count"], "expected_items": expected}
+
+
+def _usage(read: int) -> dict[str, int]:
+    return {"prompt_tokens": read, "completion_tokens": 0}
 
 
 def _ms(seconds: float) -> float:

@@ -16,6 +16,17 @@ TechniqueName = str
 Query = Annotated[str, Field(min_length=1, max_length=20_000, pattern=r"\S")]
 
 
+class Turn(TypedDict):
+    """A message of the conversation that a question belongs to."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+History = Annotated[list[Turn], Field(max_length=1_000)]
+"""The messages before a question, the oldest first."""
+
+
 GivenConfig = Annotated[dict[str, Any], DescribedAs(PipelineConfig)]
 
 
@@ -54,12 +65,12 @@ FallbackFrom = TypedDict("FallbackFrom", {"from": str, "code": int, "type": str,
 """The technique that failed, so that another one answered, and its error."""
 
 
-class Tokens(TypedDict):
-    """Tokens that a language model read and wrote; estimates where its endpoint did not tell."""
+class TokenUsage(TypedDict):
+    """Tokens that were read and written for an answer; estimates where the language model's endpoint did not tell."""
 
-    input: int
-    output: int
-    estimated: bool
+    prompt_tokens: int
+    completion_tokens: int
+    estimated: NotRequired[bool]
 
 
 class FailedEndpoint(TypedDict):
@@ -78,7 +89,9 @@ class AnswerMetadata(TypedDict):
     ``finish_reason`` and what follows it where a language model has written: ``endpoint`` is which one, ``cost`` is in
     the unit of its prices, ``tried`` those that failed before, ``unknown_citations`` ranks that were taken out;
     ``cache`` where the call asked for a kept answer, and ``cached_at`` where it got one; ``technique`` is what the
-    technique tells of itself.
+    technique tells of itself. ``usage`` has the tokens that the language model read and wrote; without one, those that
+    the embedding model read. ``rewritten_query`` is what a follow-up was taken to ask, ``rewritten_by`` the language
+    model, or ``terms``. ``conversation_id``, ``turn`` and ``answer_id`` say where a conversation has the answer.
     """
 
     worker_id: str
@@ -88,10 +101,15 @@ class AnswerMetadata(TypedDict):
     embedding_model: str
     found: bool
     confidence: NotRequired[float]
+    usage: NotRequired[TokenUsage]
+    rewritten_query: NotRequired[str]
+    rewritten_by: NotRequired[str]
+    conversation_id: NotRequired[str]
+    turn: NotRequired[int]
+    answer_id: NotRequired[str]
     filling: NotRequired[Filling]
     finish_reason: NotRequired[str]
     endpoint: NotRequired[str]
-    tokens: NotRequired[Tokens]
     cost: NotRequired[float]
     tried: NotRequired[list[FailedEndpoint]]
     unknown_citations: NotRequired[list[int]]

@@ -86,6 +86,7 @@ class CollectionOwner:
                 ErrorCode.INVALID_CONFIGURATION,
                 f"there is no collection {name!r}: call collections.create first",
                 maybe_executed=False,
+                data={"no_such": "collection"},
             )
         return collection
 

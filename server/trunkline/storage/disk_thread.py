@@ -11,14 +11,18 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-logger = logging.getLogger("trunkline.jobs")
+logger = logging.getLogger("trunkline.storage")
 
 
 class DiskThread:
-    """Runs blocking functions, one after the other."""
+    """Runs blocking functions, one after the other.
 
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="jobs")
+    Args:
+        name: of the thread.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
 
     async def do(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function behind those submitted before. It runs to its end, even where the caller is cancelled."""
@@ -36,4 +40,4 @@ class DiskThread:
 
 def _report(future: Future[object]) -> None:
     if not future.cancelled() and (error := future.exception()) is not None:
-        logger.error("a write to the jobs folder failed", exc_info=error)
+        logger.error("a write to the disk failed", exc_info=error)

@@ -1,0 +1,1 @@
+"""Conversations: questions and answers of principals, on disk, bounded, exported and deleted with their owner."""
