@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from trunkline import Context
 from trunkline.methods.rag.follow_up import MAX_TERMS, TERMS, Question, standing_alone, terms_of, understood
 from trunkline_protocol.errors import ErrorCode, RpcError
 
