@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-for library in ("trafilatura", "pypdf", "markitdown", "docx", "reportlab"):
-    pytest.importorskip(library)
+from tests.support.libraries import skip_without
+
+skip_without("trafilatura", "pypdf", "markitdown", "docx", "reportlab")
 
 from tests.methods.document_files import bomb, pdf, word_document  # noqa: E402
 from trunkline.methods.documents import formats  # noqa: E402

@@ -18,14 +18,16 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 pytest.importorskip("faiss")
-pytest.importorskip("openai")
 
 from tests.methods.packs import word_embeddings
+from tests.support.libraries import skip_without
 from tests.support.timing import PATIENCE, eventually
 from trunkline.methods import rag, vectors
 from trunkline.methods.local import LocalMethods
 from trunkline.methods.rag import generated
 from trunkline_protocol.errors import RpcError
+
+skip_without("openai")
 
 KEY = "sk-very-secret"
 TOKENS = ["The", " cat", " sleeps", " [1]", "."]
