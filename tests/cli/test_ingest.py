@@ -14,8 +14,9 @@ from typing import Any, cast
 
 import pytest
 
-for library in ("faiss", "pypdf", "docx", "reportlab"):
-    pytest.importorskip(library)
+from tests.support.libraries import skip_without
+
+skip_without("faiss", "pypdf", "docx", "reportlab")
 
 from tests.methods.document_files import pdf, word_model  # noqa: E402
 from tests.support.command import COMMAND, requires_failure, trunkline, trunkline_process  # noqa: E402

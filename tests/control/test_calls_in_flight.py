@@ -9,7 +9,7 @@ import pytest
 
 from tests.hub.doors import FakeBackend
 from tests.support.doubles import Asked
-from trunkline.control.calls import CallsInFlight
+from trunkline.control.calls_in_flight import CallsInFlight
 from trunkline.hub.principal import ADMIN, Principal
 from trunkline.hub.router import Router
 from trunkline_protocol.errors import ErrorCode

@@ -330,7 +330,7 @@ async def test_deleting_says_what_there_is_and_purge_removes_it(mock: MockHub, r
 async def test_jobs_of_a_suspended_tenant_are_not_begun(
     mock: MockHub, root: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trunkline.jobs.runner.HELD_PAUSE", 0.01)
+    monkeypatch.setattr("trunkline.jobs.job_runner.HELD_PAUSE", 0.01)
     free, ran = asyncio.Event(), list[str]()
 
     @method("turn", idempotent=True)

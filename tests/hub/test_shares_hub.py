@@ -18,8 +18,8 @@ from tests.support.hub import RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import Peer, peer
 from tests.support.timing import until
-from trunkline.edge import pending
-from trunkline.edge.access import failures
+from trunkline.edge import pending_connections
+from trunkline.edge.access import failed_logins
 from trunkline.edge.access.tokens import new_token
 from trunkline.edge.http import protocol
 from trunkline_protocol.errors import ErrorCode
@@ -31,8 +31,8 @@ FEW: Final = 8
 """Connections that may wait for their peers to authenticate."""
 
 SLOW: Final = {
-    f"{pending.__name__}:MAX_PENDING": FEW,
-    f"{failures.__name__}:WINDOW": 60_000.0,
+    f"{pending_connections.__name__}:MAX_PENDING": FEW,
+    f"{failed_logins.__name__}:WINDOW": 60_000.0,
     f"{protocol.__name__}:HEAD_TIMEOUT": 600.0,
     f"{protocol.__name__}:REFUSED_HEAD_TIMEOUT": 600.0,
 }

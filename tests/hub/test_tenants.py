@@ -15,8 +15,8 @@ from tests.support.peer import Peer
 from tests.support.timing import until
 from trunkline.hub.sessions import EndReason, SessionOwner, SessionTable
 from trunkline.jobs.job import Created, Job
-from trunkline.jobs.keeping import superfluous
 from trunkline.jobs.queue import JobQueue
+from trunkline.jobs.retention import superfluous
 from trunkline.testing import MockHub
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.tenants import key_in

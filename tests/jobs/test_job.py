@@ -25,8 +25,8 @@ from trunkline.jobs.job import (
     pause,
     runs_again,
 )
-from trunkline.jobs.keeping import superfluous
 from trunkline.jobs.queue import JobQueue
+from trunkline.jobs.retention import superfluous
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 ERROR = RpcError(ErrorCode.WORKER_CRASHED, "gone").to_wire()

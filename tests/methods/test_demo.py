@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-for library in ("faiss", "semantic_text_splitter"):
-    pytest.importorskip(library)
+from tests.support.libraries import skip_without
+
+skip_without("faiss", "semantic_text_splitter")
 
 from tests.support.hub import RunningHub, clean_environment  # noqa: E402
 from tests.support.timing import PATIENCE, eventually  # noqa: E402

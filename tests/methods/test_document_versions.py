@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-for library in ("faiss", "pypdf"):
-    pytest.importorskip(library)
+from tests.support.libraries import skip_without
+
+skip_without("faiss", "pypdf")
 
 from tests.methods.document_files import word_model  # noqa: E402
 from tests.methods.packs import documents_lab  # noqa: E402

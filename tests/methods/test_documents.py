@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-for library in ("faiss", "pypdf", "docx", "reportlab"):
-    pytest.importorskip(library)
+from tests.support.libraries import skip_without
+
+skip_without("faiss", "pypdf", "docx", "reportlab")
 
 from tests.methods.document_files import pdf, word_document, word_model  # noqa: E402
 from tests.methods.packs import documents_lab  # noqa: E402

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-for library in ("pypdf", "docx", "reportlab"):
-    pytest.importorskip(library)
+from tests.support.libraries import skip_without
+
+skip_without("pypdf", "docx", "reportlab")
 
 from tests.methods.document_files import bomb, pdf, word_document  # noqa: E402
 from trunkline.methods.documents import pdf as pdf_reader  # noqa: E402

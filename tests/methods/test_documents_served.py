@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-for library in ("faiss", "pypdf", "docx", "reportlab"):
-    pytest.importorskip(library)
+from tests.support.libraries import skip_without
+
+skip_without("faiss", "pypdf", "docx", "reportlab")
 
 from tests.methods.document_files import word_model  # noqa: E402
 from tests.support.hub import RunningHub, ready_hub  # noqa: E402

@@ -10,12 +10,14 @@ import pytest
 
 pytest.importorskip("numpy")
 pytest.importorskip("faiss")
-pytest.importorskip("openai")
 
 from tests.methods.packs import word_embeddings
+from tests.support.libraries import skip_without
 from trunkline.methods import rag, vectors
 from trunkline.methods.local import LocalMethods
 from trunkline_protocol.errors import ErrorCode, RpcError
+
+skip_without("openai")
 
 NOBODY = "http://127.0.0.1:9/v1"
 """Where no language model answers."""

@@ -12,15 +12,17 @@ from typing import Any
 import pytest
 
 pytest.importorskip("faiss")
-pytest.importorskip("openai")
 
 from tests.methods.llm_endpoint import KEY, TOKENS, Endpoint
 from tests.methods.packs import word_embeddings
+from tests.support.libraries import skip_without
 from tests.support.timing import PATIENCE
 from trunkline.methods import rag, vectors
 from trunkline.methods.local import LocalMethods
 from trunkline.methods.rag import generated
 from trunkline_protocol.errors import RpcError
+
+skip_without("openai")
 
 
 @pytest.fixture

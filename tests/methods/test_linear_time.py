@@ -8,8 +8,9 @@ from fnmatch import fnmatchcase
 
 import pytest
 
-for library in ("bm25s", "semantic_text_splitter"):
-    pytest.importorskip(library)
+from tests.support.libraries import skip_without
+
+skip_without("bm25s", "semantic_text_splitter")
 
 from tests.support.timing import SCALE  # noqa: E402
 from trunkline.edge.http import tasks as http_tasks  # noqa: E402

@@ -10,8 +10,9 @@ from typing import Any, Final
 import pytest
 import pytest_asyncio
 
-for library in ("faiss", "pypdf", "semantic_text_splitter"):
-    pytest.importorskip(library)
+from tests.support.libraries import skip_without
+
+skip_without("faiss", "pypdf", "semantic_text_splitter")
 
 from tests.hub.tenants import as_one_of, hub_of_tenants  # noqa: E402
 from tests.hub.walls import SECRET, Trial, Trials, asked, require_apart, tried  # noqa: E402

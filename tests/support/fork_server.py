@@ -39,7 +39,7 @@ PRELOADED: Final = (
     "trunkline.executors.process",
     "trunkline.hosting.code_watch",
     "trunkline.hosting.lifecycle",
-    "trunkline.hosting.server",
+    "trunkline.hosting.http_endpoints",
     "trunkline.observe.logs",
 )
 """What a hub and its executors import, and with that all they have when they are ready."""

@@ -30,7 +30,7 @@ from trunkline.cli.jobs import jobs_app
 from trunkline.cli.pubsub import history, publish, subscribe
 from trunkline.cli.reload import reload as reload_command
 from trunkline.cli.settings import read_settings
-from trunkline.cli.stdio import DialectOption, FramingOption, stdio_command
+from trunkline.cli.stdio_commands import DialectOption, FramingOption, stdio_command
 from trunkline.cli.talk import (
     DEFAULT_URL,
     EXIT_FAILED,
@@ -324,12 +324,12 @@ def doctor(
     if config is not None and not config.is_file():
         fail(EXIT_USAGE, f"no such configuration file: {config}")
     if security:
-        from trunkline.cli.security.command import review
+        from trunkline.cli.security.security_command import review
 
         review(config, raw=raw)
         return
     if bundle is not None:
-        from trunkline.cli.bundle.command import Wish, write_bundle
+        from trunkline.cli.bundle.bundle_command import Wish, write_bundle
 
         write_bundle(bundle, Wish(url, token, config, part_seconds, redact), force=force)
         return

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from trunkline.control.method import schema_of
+from trunkline.control.monitoring_topics import TOPICS
 from trunkline.control.schemas import ERROR, INTEGER, REQUEST, RESPONSE, Components, array, record, ref
-from trunkline.control.topics import TOPICS
 from trunkline.version import __version__
 from trunkline_protocol.catalogue import TopicInfo
 from trunkline_protocol.hub_methods import NOTIFICATIONS, HubNotification

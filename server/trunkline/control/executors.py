@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from trunkline.control.calls import described
+from trunkline.control.calls_in_flight import described
 from trunkline.control.health import HealthWatch
 from trunkline.control.method import PoolView
 from trunkline.hub.dispatch import Handlers, answering_later

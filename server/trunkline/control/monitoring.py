@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from trunkline.control.calls import connection_of, executor_name, principal_of, tenant_of, trace_id
+from trunkline.control.calls_in_flight import connection_of, executor_name, principal_of, tenant_of, trace_id
 from trunkline.control.connections import ConnectionBook
 from trunkline.control.executors import working_executors
 from trunkline.control.failed_calls import FailedCalls

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from trunkline.control.method import HubView, listed_methods, schema_of
+from trunkline.control.monitoring_topics import TOPICS
 from trunkline.control.schemas import Components
 from trunkline.control.sight import may_know, may_use
-from trunkline.control.topics import TOPICS
 from trunkline.hub.dispatch import Handlers, replying
 from trunkline.version import __version__
 from trunkline_protocol.calls import Caller

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Protocol
 
-from trunkline.control.calls import tenant_of
+from trunkline.control.calls_in_flight import tenant_of
 from trunkline.hub.dispatch import Handlers, replying
 from trunkline.hub.subscriptions import TopicState
 from trunkline_protocol import reports

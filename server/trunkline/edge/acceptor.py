@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from trunkline.background import start_task
-from trunkline.edge.pending import PendingConnections
+from trunkline.edge.pending_connections import PendingConnections
 from trunkline_protocol.errors import RpcError
 
 ACCEPT_PER_TURN: Final = 32

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 from trunkline import defaults
 from trunkline.edge.access.rules import AccessRules
-from trunkline.edge.pending import PendingConnections
+from trunkline.edge.pending_connections import PendingConnections
 from trunkline.edge.refusal import Refusal
 from trunkline.hub.byte_account import ByteAccount
 from trunkline.hub.connection import Services, Traffic

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from typing_extensions import override
 
-from trunkline.executors.records import MARK, MAX_RECORD_BYTES, OutputRecord, decode_record
+from trunkline.executors.output_records import MARK, MAX_RECORD_BYTES, OutputRecord, decode_record
 from trunkline.log_members import STANDARD
 
 LINES_PER_SECOND: Final = 100

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Final, TextIO
 
 from typing_extensions import override
 
-from trunkline.executors.records import (
+from trunkline.executors.output_records import (
     MAX_EXCEPTION_CHARS,
     MAX_TEXT_CHARS,
     OutputRecord,

@@ -15,28 +15,28 @@ from trunkline.config import Settings
 from trunkline.control import HubView, control_methods
 from trunkline.control.audit_trail import AuditTrail
 from trunkline.control.caches import CacheCalls
-from trunkline.control.calls import CallsInFlight
+from trunkline.control.call_tracing import make_tracer
+from trunkline.control.calls_in_flight import CallsInFlight
 from trunkline.control.conversations import ConversationCalls
 from trunkline.control.data_folder import DataFolder, Disk
 from trunkline.control.executors import ExecutorOrders
 from trunkline.control.failed_calls import FailedCalls
 from trunkline.control.health import HealthWatch
-from trunkline.control.jobs import JobCalls
+from trunkline.control.job_calls import JobCalls
 from trunkline.control.method import tools
 from trunkline.control.metrics import worker_totals
 from trunkline.control.monitoring import Monitor
 from trunkline.control.pipelines import PipelineLimits, Pipelines
 from trunkline.control.probes import Probes
 from trunkline.control.readings import Readings
-from trunkline.control.requests import request_log
+from trunkline.control.request_log import request_log
 from trunkline.control.sampling import Sampler, failed_calls
 from trunkline.control.tenant_store import TenantStore
 from trunkline.control.tenants import Tenants
 from trunkline.control.topic_list import TopicList
-from trunkline.control.tracing import make_tracer
 from trunkline.conversations.limits import ConversationLimits
 from trunkline.conversations.service import Conversations
-from trunkline.edge.access.failures import FailedLogins
+from trunkline.edge.access.failed_logins import FailedLogins
 from trunkline.edge.access.rules import LOOPBACK_NAMES, AccessRules
 from trunkline.edge.context import EdgeContext
 from trunkline.edge.framed.listeners import FramedDoors

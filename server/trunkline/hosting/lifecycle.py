@@ -23,10 +23,10 @@ from trunkline.hosting import served_methods
 from trunkline.hosting.app import HubParts
 from trunkline.hosting.audited import credentials_in, reloaded
 from trunkline.hosting.configuration import Configuration
+from trunkline.hosting.http_endpoints import http_server
 from trunkline.hosting.listening import listen
 from trunkline.hosting.live import stop_seconds
 from trunkline.hosting.runtime import ConfigurationError, spare_the_collector
-from trunkline.hosting.server import http_server
 from trunkline.hub.authentication import CREDENTIALS_EXPIRED, NOT_AUTHENTICATED
 from trunkline.hub.internal import call
 from trunkline_protocol.errors import RpcError

@@ -6,7 +6,7 @@ import logging
 
 from trunkline.broker.common import HistoryLimits
 from trunkline.config import Settings
-from trunkline.control.requests import request_log
+from trunkline.control.request_log import request_log
 from trunkline.conversations.limits import ConversationLimits
 from trunkline.edge.acceptor import raise_descriptor_limit
 from trunkline.executors.quarantine import QuarantineLimits

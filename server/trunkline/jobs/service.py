@@ -18,9 +18,9 @@ from trunkline.background import keep_up, start_task
 from trunkline.hub.shares import share_error
 from trunkline.hub.topic_spaces import TopicSpaces
 from trunkline.jobs.job import STATUSES, Created, Job, Rights, Succeeded
-from trunkline.jobs.keeping import superfluous
+from trunkline.jobs.job_runner import JobRunner, now_ms
 from trunkline.jobs.limits import JobLimits
-from trunkline.jobs.runner import JobRunner, now_ms
+from trunkline.jobs.retention import superfluous
 from trunkline.jobs.store import JobStore
 from trunkline.storage.disk_thread import DiskThread
 from trunkline_protocol.calls import Call, Caller

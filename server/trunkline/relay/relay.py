@@ -23,7 +23,7 @@ from trunkline.client.connection_state import DisconnectedError
 from trunkline.client.conversation import Conversation
 from trunkline.client.outgoing import not_sendable, refused_as_too_large
 from trunkline.client.reconnecting import Client
-from trunkline.relay.messages import Chore, PeerAnswer, PeerMessage, encode, timeout_of
+from trunkline.relay.relay_messages import Chore, PeerAnswer, PeerMessage, encode, timeout_of
 from trunkline_protocol import hub_methods as hub
 from trunkline_protocol.calls import DEFAULT_TIMEOUT_MS
 from trunkline_protocol.codecs import jsonrpc

@@ -12,7 +12,7 @@ from trunkline.config import Settings
 from trunkline.executors.queueing import DEFAULT_GROUP
 from trunkline.executors.specs import ExecutorSpec, GroupSpec
 from trunkline.hosting.app import HubParts
-from trunkline.hosting.server import http_server
+from trunkline.hosting.http_endpoints import http_server
 from trunkline.hub.principal import Handshake, Principal
 from trunkline.hub.router import Router
 from trunkline.methods.registry import Registry

@@ -12,7 +12,7 @@ import jwt
 import pytest
 
 from trunkline.edge.access.credentials import MAX_TOKEN_CHARS, Credentials
-from trunkline.edge.access.failures import FailedLogins
+from trunkline.edge.access.failed_logins import FailedLogins
 from trunkline.edge.access.jwt_tokens import JwtOptions
 from trunkline.edge.access.tokens import digest_of, new_token
 from trunkline.hub.principal import ANONYMOUS, ROLES, Handshake, Principal

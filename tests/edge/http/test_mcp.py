@@ -6,22 +6,22 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.edge.conftest import TOKEN
 from tests.hub.tenants import as_one_of, hub_of_tenants
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
+from tests.support.libraries import skip_without
 from tests.support.match import require
 from tests.support.peer import peer
 from tests.support.timing import PATIENCE, eventually
 
-pytest.importorskip("mcp", reason="the extra [mcp] is not installed")
+if TYPE_CHECKING:
+    from mcp.client.session import ClientSession
 
-from mcp.client.session import ClientSession
-from mcp.client.streamable_http import streamable_http_client
-from mcp.shared._httpx_utils import create_mcp_http_client
-from mcp.shared.exceptions import MCPError
+skip_without("mcp")
 
 
 def client(hub: RunningHub, token: str | None = None) -> AbstractAsyncContextManager[ClientSession]:
@@ -30,6 +30,10 @@ def client(hub: RunningHub, token: str | None = None) -> AbstractAsyncContextMan
 
 @asynccontextmanager
 async def client_at(url: str, token: str | None) -> AsyncIterator[ClientSession]:
+    from mcp.client.session import ClientSession
+    from mcp.client.streamable_http import streamable_http_client
+    from mcp.shared._httpx_utils import create_mcp_http_client
+
     headers = {"Authorization": f"Bearer {token}"} if token else None
     async with (
         create_mcp_http_client(headers=headers) as http,
@@ -124,6 +128,8 @@ async def test_what_clients_serve_is_a_tool(tool_hub: RunningHub) -> None:
 
 
 async def test_the_hubs_token_is_asked_for(token_hub: RunningHub) -> None:
+    from mcp.shared.exceptions import MCPError
+
     async with client(token_hub, TOKEN) as session:
         assert (await session.call_tool("debug.echo", {"value": 1})).structured_content == {"result": 1}
     with pytest.raises((MCPError, ExceptionGroup)):

@@ -16,7 +16,7 @@ from typing import Final
 
 from trunkline.background import start_task
 from trunkline.edge.access import hook as hooks
-from trunkline.edge.pending import PendingConnections
+from trunkline.edge.pending_connections import PendingConnections
 from trunkline.hub.principal import AnsweredHandshake, AuthenticateLater, Handshake, HookAnswer, Principal
 from trunkline_protocol.errors import ErrorCode, RpcError, draining_error, limit_error
 

@@ -16,7 +16,7 @@ from trunkline.edge.refusal import Refusal
 from trunkline.edge.websocket.endpoints import Endpoint
 from trunkline.edge.websocket.endpoints import endpoints as own_endpoints
 from trunkline.edge.websocket.listener import WebSocketListener
-from trunkline.edge.websocket.refusal import MAX_REFUSING, RefusingListener, subprotocol_of
+from trunkline.edge.websocket.refusing_listener import MAX_REFUSING, RefusingListener, subprotocol_of
 from trunkline.hub.principal import AnsweredHandshake, Handshake
 from trunkline_protocol.codecs.jsonrpc import encode_error, encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError

@@ -17,7 +17,7 @@ from trunkline.edge.http.request_head import FORWARDED_FOR, Address, RequestHead
 from trunkline.edge.transport import FramingErrors, LingeringTransport, feed, picows_protocol
 from trunkline.edge.websocket.door import WebSocketDoor
 from trunkline.edge.websocket.listener import WebSocketListener
-from trunkline.edge.websocket.refusal import RefusingListener
+from trunkline.edge.websocket.refusing_listener import RefusingListener
 from trunkline.hub.principal import AnsweredHandshake, Handshake
 
 # uvicorn has found "upgrade" among the tokens; picows accepts it only alone, but Firefox sends "keep-alive, Upgrade".

@@ -16,15 +16,7 @@ from hypothesis import strategies as st
 
 from tests.support.methods import context_of
 from trunkline.executors.output import OutputLines
-from trunkline.executors.printing import (
-    MAX_UNFINISHED,
-    PrintedLines,
-    RecordHandler,
-    RecordWriter,
-    finish_output,
-    tell_by_records,
-)
-from trunkline.executors.records import (
+from trunkline.executors.output_records import (
     MAX_EXCEPTION_CHARS,
     MAX_RECORD_BYTES,
     OutputRecord,
@@ -32,6 +24,14 @@ from trunkline.executors.records import (
     decode_record,
     encode_record,
     scalars,
+)
+from trunkline.executors.printing import (
+    MAX_UNFINISHED,
+    PrintedLines,
+    RecordHandler,
+    RecordWriter,
+    finish_output,
+    tell_by_records,
 )
 from trunkline.methods.context import CURRENT_CALL
 

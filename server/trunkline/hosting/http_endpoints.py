@@ -10,7 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from trunkline.config import Settings
-from trunkline.control.documents import documents
+from trunkline.control.api_documents import documents
 from trunkline.control.health import heading
 from trunkline.control.services import detailed_services
 from trunkline.edge.http import mcp

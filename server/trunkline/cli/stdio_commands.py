@@ -121,7 +121,7 @@ def stdio_command(serve: Serve) -> Callable[..., None]:
 def _relay(url: str, token: str | None, settings: Settings, standard_io: StandardIo, speech: Speech) -> str | None:
     """Relay to a hub elsewhere; returns why its connection ended for good, None where the peer ended first."""
     from trunkline.observe.logs import configure_logs
-    from trunkline.relay.program import RelayProgram
+    from trunkline.relay.relay_program import RelayProgram
 
     configure_logs(settings.log_level, settings.log_format, settings.secrets)
     gone: list[str] = []

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from trunkline.control.calls import connection_of, executor_name, principal_of, tenant_of, trace_id
+from trunkline.control.calls_in_flight import connection_of, executor_name, principal_of, tenant_of, trace_id
 from trunkline.observe.metrics import error_name
 from trunkline_protocol.calls import Call
 

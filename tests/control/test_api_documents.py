@@ -15,13 +15,13 @@ from tests.support.exact import require_exactly
 from tests.support.health import empty_view as view
 from tests.support.openrpc import discover
 from tests.support.peer import Peer
+from trunkline.control.api_documents import documents
 from trunkline.control.asyncapi import FROM_CLIENT, FROM_HUB, MESSAGES, asyncapi
-from trunkline.control.documents import documents
 from trunkline.control.health import HealthWatch
 from trunkline.control.monitoring import CONNECTIONS, EXECUTORS, HEALTH, LOGS, METRICS, REQUESTS
+from trunkline.control.monitoring_topics import TOPICS
 from trunkline.control.openapi import openapi
 from trunkline.control.schemas import COMPONENTS, Components
-from trunkline.control.topics import TOPICS
 from trunkline.hub.principal import ANONYMOUS
 from trunkline_protocol.binary import BASE64
 from trunkline_protocol.binary import SCHEMA as SCHEMA_OF_BYTES

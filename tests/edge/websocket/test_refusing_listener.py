@@ -13,7 +13,7 @@ from tests.support.frames import raw_tcp
 from tests.support.hub import RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.timing import until
-from trunkline.edge.websocket import refusal
+from trunkline.edge.websocket import refusing_listener
 from trunkline_protocol.errors import ErrorCode
 
 OFFERED = "trunkline.v1+json, trunkline.refusal"
@@ -72,7 +72,9 @@ async def test_a_full_hub_may_be_asked_again(hub: RunningHub) -> None:
 @pytest.fixture
 def patient_refuser() -> Iterator[RunningHub]:
     """One that waits for a minute for the answer to its close frame."""
-    with RunningHub(env={"TRUNKLINE_TOKEN": TOKEN}, constants={f"{refusal.__name__}:CLOSE_TIMEOUT": 60.0}) as running:
+    with RunningHub(
+        env={"TRUNKLINE_TOKEN": TOKEN}, constants={f"{refusing_listener.__name__}:CLOSE_TIMEOUT": 60.0}
+    ) as running:
         yield running
 
 

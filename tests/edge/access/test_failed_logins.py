@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import pytest
 
-from trunkline.edge.access import failures
-from trunkline.edge.access.failures import WINDOW, FailedLogins
+from trunkline.edge.access import failed_logins
+from trunkline.edge.access.failed_logins import WINDOW, FailedLogins
 from trunkline.hub.principal import Handshake, Principal
 from trunkline.hub.shares import Refusals
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -142,8 +142,8 @@ def test_without_a_limit_everything_is_looked_at() -> None:
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(failures, "MAX_ADDRESSES", 50)
-    monkeypatch.setattr(failures, "MAX_ACCEPTED", 50)
+    monkeypatch.setattr(failed_logins, "MAX_ADDRESSES", 50)
+    monkeypatch.setattr(failed_logins, "MAX_ACCEPTED", 50)
     door = Door()
     door.guess(LIMIT)
     for n in range(49):

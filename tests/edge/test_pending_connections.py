@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trunkline.edge.pending import MAX_PENDING, PendingConnections
+from trunkline.edge.pending_connections import MAX_PENDING, PendingConnections
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 
