@@ -67,8 +67,10 @@ from trunkline.hub.shares import ShareLimits, Shares
 from trunkline.hub.subscriptions import Subscriptions
 from trunkline.hub.topic_history import TopicHistory
 from trunkline.hub.topic_spaces import TopicSpaces
+from trunkline.jobs.disk import DiskThread
 from trunkline.jobs.limits import JobLimits
 from trunkline.jobs.service import Jobs
+from trunkline.jobs.store import JobStore
 from trunkline.observe.audit import AuditLog
 from trunkline.observe.audit_file import Rotation
 from trunkline.observe.figures import ExecutorFigures
@@ -124,8 +126,10 @@ class HubParts:
         self.broker = self._broker(settings)
         self.spaces = TopicSpaces(self.broker, SharedNames(settings.shared_topics))
         serves = (self.router.route, self.pool.find, self.answers)
+        store, disk = self._jobs_disk(settings)
         self.jobs = Jobs(
-            settings.data.absolute() / "jobs",
+            store,
+            disk,
             *serves,
             self.spaces,
             JobLimits.of(settings, len(self.pool.executors)),
@@ -207,6 +211,10 @@ class HubParts:
             keys=KeyLimits(*self._keys),
             breakers=Breakers(BreakerLimits.of(settings)),
         )
+
+    def _jobs_disk(self, settings: Settings) -> tuple[JobStore, DiskThread]:
+        """Where the jobs are, and what writes there."""
+        return JobStore(settings.data.absolute() / "jobs"), DiskThread()
 
     def _pool(self, settings: Settings, kind: type[ExecutorPool] = ExecutorPool) -> ExecutorPool:
         groups = self._groups(settings)
