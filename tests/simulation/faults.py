@@ -16,21 +16,25 @@ from tests.simulation.world import Client, World
 
 FaultKind = Literal[
     "cut", "cut_to_hub", "cut_to_client", "stall", "delay", "slow_reader", "refuse",
-    "executor_kill", "executors_kill", "hub_kill", "hub_stop",
+    "executor_kill", "executors_kill", "hub_kill", "hub_stop", "disk_full", "disk_slow",
 ]  # fmt: skip
 """``cut_to_*``: what is sent in one direction is lost from now on, and the connection is reset later. ``stall``: in
 either direction, or in both, nothing arrives for a while. ``delay``: everything takes longer, and not the same time.
 ``slow_reader``: what the client is sent stays on its way, until the hub may write no more. ``refuse``: a cut, and no
-other connection comes about for a while. ``executors_kill``: all at once."""
+other connection comes about for a while. ``executors_kill``: all at once. ``disk_*``: of the jobs."""
 
 NETWORK: Final[Sequence[FaultKind]] = (
     "cut", "cut", "cut", "cut_to_hub", "cut_to_client", "stall", "delay", "slow_reader", "refuse",
 )  # fmt: skip
 KILLS: Final[Sequence[FaultKind]] = ("executor_kill", "executor_kill", "executors_kill")
+DISK: Final[Sequence[FaultKind]] = ("disk_full", "disk_slow")
 HUB_ENDS: Final[Sequence[FaultKind]] = ("hub_kill", "hub_stop")
 
 MIN_NETWORK, MAX_NETWORK = 4, 7
 MAX_KILLS: Final = 2
+DISK_SHARE: Final = 0.5
+"""How many of the runs have trouble with the disk."""
+
 HUB_ENDS_SHARE: Final = 0.5
 """How many of the runs have an end of the hub."""
 
@@ -66,6 +70,8 @@ def schedule(seed: int, seconds: float) -> list[Fault]:
     dice = random.Random(f"faults of {seed}")
     kinds = [dice.choice(NETWORK) for _ in range(dice.randint(MIN_NETWORK, MAX_NETWORK))]
     kinds += [dice.choice(KILLS) for _ in range(dice.randint(1, MAX_KILLS))]
+    if dice.random() < DISK_SHARE:
+        kinds.append(dice.choice(DISK))
     if dice.random() < HUB_ENDS_SHARE:
         kinds.append(dice.choice(HUB_ENDS))
     faults = []
@@ -110,6 +116,8 @@ class Nemesis:
             "refuse": self._refuse,
             "executor_kill": self._kill_executors,
             "executors_kill": self._kill_executors,
+            "disk_full": self._fill_disk,
+            "disk_slow": self._slow_disk,
             "hub_kill": self._end_hub,
             "hub_stop": self._end_hub,
         }
@@ -210,3 +218,13 @@ class Nemesis:
             self._world.hub.kill()
         await asyncio.sleep(self._dice.uniform(*DOWN_SECONDS))
         await self._world.start(expected)
+
+    # --- the disk ---
+
+    async def _fill_disk(self, fault: Fault) -> None:
+        self._world.disk.full_until = self._world.loop.now + fault.seconds
+        await asyncio.sleep(fault.seconds)
+
+    async def _slow_disk(self, fault: Fault) -> None:
+        self._world.disk.slow_until = self._world.loop.now + fault.seconds
+        await asyncio.sleep(fault.seconds)

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from tests.simulation.connection import Connection
 from tests.simulation.executors import ExecutorProcess, Machine, SimulatedCrew, SimulatedPool
+from tests.simulation.jobs_disk import Disk
 from tests.simulation.loop import Process, SimulationLoop
 from tests.simulation.network import Trace
 from trunkline.config import GivenSettings, Settings
@@ -24,6 +25,8 @@ from trunkline.hosting.app import HubParts
 from trunkline.hosting.lifecycle import CLOSE_RESTART, EXECUTOR_ABORT_GRACE, EXECUTOR_STOP_GRACE
 from trunkline.hub.callees import KeptMethod
 from trunkline.hub.principal import Handshake
+from trunkline.jobs.disk import DiskThread
+from trunkline.jobs.store import JobStore
 
 EXECUTORS: Final = 2
 GOODBYE_SECONDS: Final = 2.5
@@ -42,6 +45,7 @@ SETTINGS: Final = GivenSettings(
     session_seconds=60.0,
     outbox_event_bytes=1024,
     history_events=8,
+    jobs_at_once=2,
 )
 """Little room, so that it is used up: few calls at once, few events that wait or are kept."""
 
@@ -52,7 +56,8 @@ SHORT_SESSIONS: Final = SETTINGS.with_changes({"session_seconds": 0.25})
 class _Parts(HubParts):
     """The parts of a hub whose executors are simulated."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, disk: Disk) -> None:
+        self._jobs_at = disk
         super().__init__(settings, self._changed)
 
     def _changed(self) -> None:
@@ -63,6 +68,10 @@ class _Parts(HubParts):
     def _groups(self, settings: Settings) -> list[GroupSpec]:
         spec = ExecutorSpec((), max_concurrency=settings.max_concurrency, in_process=True)
         return [GroupSpec(DEFAULT_GROUP, spec, EXECUTORS)]
+
+    @override
+    def _jobs_disk(self, settings: Settings) -> tuple[JobStore, DiskThread]:
+        return self._jobs_at.life()
 
     @override
     def _pool(self, settings: Settings, kind: type[ExecutorPool] = SimulatedPool) -> ExecutorPool:
@@ -80,7 +89,13 @@ class SimulatedHub:
     """
 
     def __init__(
-        self, loop: SimulationLoop, trace: Trace, dice: random.Random, machine: Machine, settings: Settings
+        self,
+        loop: SimulationLoop,
+        trace: Trace,
+        dice: random.Random,
+        machine: Machine,
+        settings: Settings,
+        disk: Disk,
     ) -> None:
         machine.life += 1
         self.process = Process(loop, f"hub {machine.life}")
@@ -88,6 +103,7 @@ class SimulatedHub:
         self.is_listening = False
         self.parts: HubParts
         self._settings = settings
+        self._disk = disk
         self._machine = machine
         self._loop = loop
         self._trace = trace
@@ -102,10 +118,11 @@ class SimulatedHub:
         await self.process.begin(self._start(expected))
 
     async def _start(self, expected: Sequence[KeptMethod]) -> None:
-        parts = self.parts = _Parts(self._settings)
+        parts = self.parts = _Parts(self._settings, self._disk)
         self.crew.settle(self._machine, self.process)
         parts.registrations.expect(expected)
         parts.pool.start()
+        parts.jobs.start()
         parts.sampler.start()
         parts.health.start()
         self.is_listening = True
@@ -161,6 +178,7 @@ class SimulatedHub:
     async def _stop(self) -> None:
         """As :mod:`trunkline.hosting.lifecycle` does it."""
         parts, loop = self.parts, self._loop
+        await parts.jobs.stop()
         left = await parts.router.drain(self._settings.drain_seconds)
         await parts.pool.stop(EXECUTOR_ABORT_GRACE if left else EXECUTOR_STOP_GRACE)
         self.is_listening = False
@@ -168,6 +186,7 @@ class SimulatedHub:
         deadline = loop.time() + GOODBYE_SECONDS
         while parts.context.listeners and loop.time() < deadline:
             await asyncio.sleep(0.01)
+        await parts.jobs.close()
         parts.monitor.stop()
         parts.sampler.stop()
         parts.health.stop()

@@ -22,6 +22,11 @@ from trunkline.hub.outbox import Outbox
 from trunkline.hub.registrations import Registrations
 from trunkline.hub.resumption import SessionLink
 from trunkline.hub.router import Router
+from trunkline.jobs import runner
+from trunkline.jobs.disk import DiskThread
+from trunkline.jobs.job import Job, Started
+from trunkline.jobs.runner import JobRunner
+from trunkline.jobs.service import Jobs
 from trunkline_protocol.calls import Call
 from trunkline_protocol.session import SessionCore
 
@@ -161,6 +166,56 @@ def _former_subscriptions_kept(_right: Callable[..., Any]) -> Callable[..., Any]
     return wrong
 
 
+class _Hasty:
+    """What writes jobs, in the place of the disk's thread: it does not wait until that is done."""
+
+    def __init__(self, disk: DiskThread) -> None:
+        self._disk = disk
+
+    async def do(self, function: Callable[..., Any], *args: Any) -> None:
+        self._disk.soon(function, *args)
+
+
+def _acknowledged_early(right: Callable[..., Any]) -> Callable[..., Any]:
+    async def wrong(self: Jobs, *given: Any) -> Any:
+        """A job is acknowledged before it is on disk."""
+        disk = self._disk
+        self._disk = _Hasty(disk)  # type: ignore[assignment]  # it waits for nothing: nobody else meets it
+        try:
+            return await right(self, *given)
+        finally:
+            self._disk = disk
+
+    return wrong
+
+
+def _attempt_counted_twice(right: Callable[..., Any]) -> Callable[..., Any]:
+    def wrong(self: Job, event: Any) -> None:
+        """An attempt counts when it is begun, and again when it has ended."""
+        right(self, event)
+        self.attempts += isinstance(event, Started)
+
+    return wrong
+
+
+def _any_job_again(_right: Callable[..., Any]) -> Callable[..., Any]:
+    def wrong(_error: Any, *, failures: int, limit: int, **_more: Any) -> bool:
+        """A job is tried again whatever its error was: it has run, and nobody has declared that it may again."""
+        return failures + 1 < limit
+
+    return wrong
+
+
+def _outcome_not_durable(_right: Callable[..., Any]) -> Callable[..., Any]:
+    async def wrong(self: JobRunner, job: Job, outcome: Any, result: bytes | None = None) -> None:
+        """An outcome is seen before it is on disk."""
+        self._disk.soon(self._store.finish, job.id, outcome, result)
+        job.apply(outcome)
+        self._changed(job, result)
+
+    return wrong
+
+
 PLANTED: Final[dict[str, Bug]] = {
     "an acknowledgement is lost": _in_place_of(SessionLink, "_acknowledge_now", _lost_acknowledgement),
     "a call is settled twice": _in_place_of(Call, "_settle", _settled_twice),
@@ -180,6 +235,10 @@ PLANTED: Final[dict[str, Bug]] = {
     "a new epoch counts before its gap has come": lambda: patch.object(
         _Place, "position", property(lambda place: Position(place.epoch, place.offset))
     ),
+    "a job is acknowledged before it is on disk": _in_place_of(Jobs, "_make", _acknowledged_early),
+    "an attempt of a job is counted twice": _in_place_of(Job, "apply", _attempt_counted_twice),
+    "a job that has run is tried again": lambda: patch.object(runner, "runs_again", _any_job_again(lambda: None)),
+    "an outcome of a job is seen before it is on disk": _in_place_of(JobRunner, "_conclude", _outcome_not_durable),
     "a chunk is skipped": _in_place_of(StreamCall, "chunk", _chunk_out_of_order),
 }
 

@@ -15,6 +15,7 @@ from tests.faults.recorder.checker import check
 from tests.faults.recorder.operations import Record, Violation
 from tests.faults.recorder.workload import TOPICS
 from tests.simulation.faults import FaultKind, Nemesis, schedule
+from tests.simulation.jobs import JobMaker, faults_of
 from tests.simulation.leftovers import leftovers, overdue, slow
 from tests.simulation.loop import seeded
 from tests.simulation.states import State
@@ -100,16 +101,22 @@ async def _run(seed: int, say: Callable[[str], None] | None, faults: list[str]) 
         await asyncio.gather(*(each.begin(each.worker.start()) for each in clients))
         nemesis = Nemesis(world, clients)
         watching = asyncio.create_task(_watch(world, faults))
+        maker = JobMaker(world, (await stack.enter_async_context(world.client("j"))).name)
+        making = world.clients["j"].begin(maker.work())
         await asyncio.gather(asyncio.sleep(SECONDS), nemesis.run(schedule(seed, SECONDS)), _visits(world))
         while world.lines.operations < MIN_OPERATIONS:
             await asyncio.sleep(0.05)
         await asyncio.gather(*(each.begin(each.worker.settle(SETTLING)) for each in clients))
+        await asyncio.wait([making], timeout=SETTLING)
         last = await _say_the_last(world)
         await asyncio.gather(*(each.begin(each.worker.finish(last, SETTLING)) for each in clients))
+        await world.clients["j"].begin(maker.look_again())
         await asyncio.sleep(QUIET)
         watching.cancel()
         faults += leftovers(world)
+        faults += faults_of(world, maker)
     await world.hub.stop()
+    world.disk.remove()
     return world, nemesis.met
 
 
@@ -148,6 +155,8 @@ def _errors() -> Iterator[list[str]]:
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
+            if record.name == "trunkline.jobs" and record.msg == "%s; retrying":
+                return  # the disk is full, which ends
             faults.append(f"{record.name} logged: {self.format(record)}")
 
     handler = Handler(logging.ERROR)

@@ -18,6 +18,7 @@ from tests.faults.recorder.workload import Load, Part, Worker
 from tests.simulation.connection import Connection, SimulatedLink
 from tests.simulation.executors import Machine
 from tests.simulation.hub import SETTINGS, SHORT_SESSIONS, SimulatedHub
+from tests.simulation.jobs_disk import Disk
 from tests.simulation.loop import Process, SimulationLoop
 from tests.simulation.network import LATENCY, Trace
 from trunkline.client.connection_state import ConnectError
@@ -66,6 +67,7 @@ class Client(Process):
 
     Attributes:
         engine: the parts of the real client, once it is connected.
+        hub: the client itself.
         worker: what works with it.
         recorder: what it writes down.
         connection: the latest.
@@ -73,6 +75,7 @@ class Client(Process):
     """
 
     engine: Engine
+    hub: Hub
     worker: Worker
 
     def __init__(self, loop: SimulationLoop, name: str, lines: Lines) -> None:
@@ -98,6 +101,7 @@ class World:
         hub: its present life, or the last one.
         clients: by name.
         lines: what everybody wrote down.
+        disk: that of the hub's jobs.
     """
 
     def __init__(self, seed: int, names: Sequence[str], say: Callable[[str], None] | None) -> None:
@@ -112,13 +116,13 @@ class World:
         self.machine = Machine(loop, self.trace, self.dice, self.lines)
         self.clients: dict[str, Client] = {}
         self.has_short_sessions = random.Random(f"sessions of {seed}").random() < SHORT_SESSIONS_SHARE
+        self.disk = Disk(loop, seed)
         self.hub = self._next_life()
         self._opened = 0
 
     def _next_life(self) -> SimulatedHub:
-        return SimulatedHub(
-            self.loop, self.trace, self.dice, self.machine, SHORT_SESSIONS if self.has_short_sessions else SETTINGS
-        )
+        settings = SHORT_SESSIONS if self.has_short_sessions else SETTINGS
+        return SimulatedHub(self.loop, self.trace, self.dice, self.machine, settings, self.disk)
 
     async def start(self, expected: Sequence[KeptMethod] = ()) -> None:
         """Begin the next life of the hub."""
@@ -129,8 +133,8 @@ class World:
 
     @property
     def record(self) -> Record:
-        """What was written down, for the checker."""
-        return Record(self.lines.history, self.lines.ledger)
+        """What was written down, for the checker; jobs have rules of their own."""
+        return Record(self.lines.history, [each for each in self.lines.ledger if not each.work.startswith("job:")])
 
     @asynccontextmanager
     async def client(self, name: str, serves: str | None = None) -> AsyncIterator[Client]:
@@ -160,7 +164,8 @@ class World:
             max_queued_bytes=MAX_QUEUED_BYTES,
         )
         await client.engine.reconnector.start(10.0)
-        client.worker = Worker(Hub(client.engine, CallDefaults()), part, client.recorder, self.lines)
+        client.hub = Hub(client.engine, CallDefaults())
+        client.worker = Worker(client.hub, part, client.recorder, self.lines)
 
     async def _open(self, client: Client) -> SimulatedLink:
         """A new connection, after as many ways as TCP and HTTP need for it."""

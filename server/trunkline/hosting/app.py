@@ -71,8 +71,10 @@ from trunkline.hub.shares import Shares
 from trunkline.hub.subscriptions import Subscriptions
 from trunkline.hub.topic_history import TopicHistory
 from trunkline.hub.topic_spaces import TopicSpaces
+from trunkline.jobs.disk import DiskThread
 from trunkline.jobs.limits import JobLimits
 from trunkline.jobs.service import Jobs
+from trunkline.jobs.store import JobStore
 from trunkline.observe.audit import AuditLog
 from trunkline.observe.audit_file import Rotation
 from trunkline.observe.figures import ExecutorFigures
@@ -175,8 +177,10 @@ class HubParts:
     def _keep(self, settings: Settings) -> None:
         """Make what keeps files, and what counts for tenants."""
         data = settings.data.absolute()
+        store, disk = self._jobs_disk(settings)
         self.jobs = Jobs(
-            data / "jobs",
+            store,
+            disk,
             self.router.route,
             self.pool.find,
             self.answers,
@@ -236,6 +240,10 @@ class HubParts:
             keys=KeyLimits(*self._keys),
             breakers=Breakers(BreakerLimits.of(settings)),
         )
+
+    def _jobs_disk(self, settings: Settings) -> tuple[JobStore, DiskThread]:
+        """Where the jobs are, and what writes there."""
+        return JobStore(settings.data.absolute() / "jobs"), DiskThread()
 
     def _pool(self, settings: Settings, kind: type[ExecutorPool] = ExecutorPool) -> ExecutorPool:
         groups = self._groups(settings)

@@ -20,6 +20,7 @@ from trunkline.jobs.call import HubStopping, JobCall
 from trunkline.jobs.job import (
     Cancelled,
     Failed,
+    Interrupted,
     Job,
     Outcome,
     Progressed,
@@ -193,7 +194,7 @@ class JobRunner:
         except RpcError as error:
             await self._failed(job, run, error)
         except HubStopping:
-            return
+            job.apply(Interrupted(now_ms()))  # as the next hub will: it is not recorded, as all that runs is found then
         else:
             await self._succeeded(job, call.attempts, result)
 
@@ -207,7 +208,6 @@ class JobRunner:
 
     async def _failed(self, job: Job, run: _Run, error: RpcError) -> None:
         attempts = 0 if run.call is None else run.call.attempts
-        run.call = None  # its attempts are in the event from here on
         if error.code == ErrorCode.CANCELLED:
             await self._conclude(job, Cancelled(now_ms(), attempts, run.by or "system.cancel"))
             return
@@ -219,6 +219,7 @@ class JobRunner:
             return
         if job.status == "running":
             retrying = Retrying(now_ms(), attempts, error.to_wire(), counts)
+            run.call = None  # its attempts are in the event from here on
             job.apply(retrying)
             self._record_soon(job, retrying)
             self._changed(job, None)

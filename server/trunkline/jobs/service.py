@@ -9,7 +9,6 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -65,7 +64,8 @@ class Jobs:
     """The jobs of one hub. Nothing is on disk, or looked for there, before the first one.
 
     Args:
-        folder: ``<data>/jobs``.
+        store: of the jobs, in ``<data>/jobs``; nobody else uses it.
+        disk: where that is used.
         submit: takes calls, as the router does.
         find: looks a method of the executors up.
         is_hubs: whether the hub answers a method itself.
@@ -79,7 +79,8 @@ class Jobs:
 
     def __init__(
         self,
-        folder: Path,
+        store: JobStore,
+        disk: DiskThread,
         submit: Callable[[Call], None],
         find: Callable[[str], MethodInfo],
         is_hubs: Callable[[str], bool],
@@ -93,9 +94,8 @@ class Jobs:
         self._is_hubs = is_hubs
         self._spaces = spaces
         self._limits = limits
-        self._store = JobStore(folder)
-        self._disk = DiskThread("jobs")
-        self._runner = JobRunner(submit, self._require, self._store, self._disk, limits, self._changed, holds)
+        self._store, self._disk = store, disk
+        self._runner = JobRunner(submit, self._require, store, disk, limits, self._changed, holds)
         self._jobs: dict[str, Job] = {}
         self._over: deque[Job] = deque()
         self._keys: dict[tuple[str, str], Job] = {}
@@ -127,7 +127,7 @@ class Jobs:
         if self._house is not None:
             self._house.cancel()
         self._disk.soon(self._store.close)
-        stopped = start_task(asyncio.to_thread(self._disk.stop), "end of the jobs' thread")
+        stopped = start_task(self._disk.stop(), "end of the jobs' thread")
         while not stopped.done():
             self._store.interrupt_opening()  # a file of gigabytes may be looked through for minutes
             await asyncio.wait([stopped], timeout=INTERRUPT_AGAIN)

@@ -33,9 +33,9 @@ class DiskThread:
         """Run a function without waiting for it. It has to report expected errors itself; the others are logged."""
         self._thread.submit(function, *args, **kwargs).add_done_callback(_report)
 
-    def stop(self) -> None:
-        """Run what was submitted so far, then end the thread. Blocks."""
-        self._thread.shutdown(wait=True)
+    async def stop(self) -> None:
+        """Run what was submitted so far, then end the thread."""
+        await asyncio.to_thread(self._thread.shutdown)
 
 
 def _report(future: Future[object]) -> None:

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from functools import cache
 from typing import Any, Final
 
-from trunkline import Context, method
+from trunkline import Context, ErrorCode, RpcError, method
 from trunkline.methods.inputs import InputStream
 
 
@@ -98,3 +98,10 @@ async def total(work: str, numbers: InputStream[int]) -> int:
 async def total_again(work: str, numbers: InputStream[int]) -> int:
     """The same, declared idempotent."""
     return await _sum(work, numbers)
+
+
+@method("recorded.refuse.again", idempotent=True)
+async def refuse_again(work: str, seconds: float = 0) -> Any:
+    """Fail, after a while, so that trying again is of no use; declared idempotent."""
+    await _echo(work, None, seconds)
+    raise RpcError(ErrorCode.INVALID_CONFIGURATION, "it was asked to fail")
