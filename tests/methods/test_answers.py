@@ -131,3 +131,20 @@ def test_names_that_are_nowhere_make_an_answer_unlikely() -> None:
     assert unknown < known
     assert confidence([], frozenset(), [], by_meaning=True) == 0
     assert proper_names("How do I load 3 tables into Grafana? See E4711.") == "3 Grafana E4711"
+
+
+async def test_documents_that_are_being_processed_are_told(tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers")
+    from trunkline.methods import documents
+    from trunkline.methods.documents.filling import Fillings
+
+    settings = {"data_dir": str(tmp_path)}
+    async with LocalMethods(word_embeddings, vectors, documents, rag, settings=settings) as local:
+        await local.call("collections.create", {"name": "pets"})
+        with Fillings(tmp_path / "documents").begun("default", "pets") as filling:
+            filling.tell(40, 79)
+            result, _ = await ask(local, "what does a cat do?", "pets")
+        assert result["metadata"]["filling"] == {"calls": 1, "documents_done": 40, "documents_total": 79}
+        assert 'answers this.\n\nThe collection "pets" is still being indexed: 40 of 79.' in result["answer"]
+        result, _ = await ask(local, "what does a cat do?", "pets")
+        assert "filling" not in result["metadata"]

@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 from trunkline import Chunk
 from trunkline.methods.rag.asked import DescribedAs, PipelineConfig
-from trunkline.methods.rag.retrieval import Filling
+from trunkline.methods.rag.filling import Filling
 
 TechniqueName = Literal["basic", "hybrid", "extractive"]
 
