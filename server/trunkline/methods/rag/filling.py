@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, final
 
 from typing_extensions import TypedDict
 
@@ -14,6 +14,7 @@ _NOT_KNOWN: Final = frozenset(
 """The hub has no pack ``documents``, or the caller may not call it, or not now: the answer is worth more."""
 
 
+@final
 class FillingItems(TypedDict):
     """The number of items in a collection that is being filled, and the expected number."""
 
@@ -21,6 +22,7 @@ class FillingItems(TypedDict):
     expected_items: int
 
 
+@final
 class FillingDocuments(TypedDict):
     """How many documents are in, of those that calls of ``documents.process`` put in now."""
 
