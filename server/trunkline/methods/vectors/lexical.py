@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from math import log
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,8 @@ RECENT: Final = 500
 """Texts that may be scored one by one, at least; scoring one takes a few microseconds."""
 RECENT_SHARE: Final = 0.05
 """Of all texts."""
+ARRAYS: Final = ("data", "indices", "indptr")
+"""Of bm25s' table: the scores, the rows that have them, and where those of each word begin."""
 
 
 @cache
@@ -44,24 +46,39 @@ def words(texts: Sequence[str]) -> list[list[str]]:
     return found
 
 
+class Statistics(NamedTuple):
+    """What was counted in all texts when an index was made: it stays as it is from then on.
+
+    Attributes:
+        ids: of the texts, a row of the table each.
+        lengths_sum: the number of words in all of them.
+        frequencies: in how many texts each word is.
+        vocabulary: the number of each word in the table.
+        scores: by their names, the arrays of bm25s' table: a score for each word of each text.
+    """
+
+    ids: list[str]
+    lengths_sum: int
+    frequencies: Counter[str]
+    vocabulary: dict[str, int]
+    scores: dict[str, NDArray[Any]]
+
+
 class LexicalIndex:
     """Texts by id, and those that have the words of a query.
 
     Args:
         texts: to begin with.
+        made: what was counted in texts before, of which these are those that are still there; by default it is counted.
     """
 
-    def __init__(self, texts: Mapping[str, str]) -> None:
-        self._ids = list(texts)
-        self._rows = {each: row for row, each in enumerate(self._ids)}
-        tokens = words([*texts.values()])
-        self._table = _table(tokens)
-        self._lengths_sum = sum(map(len, tokens))
+    def __init__(self, texts: Mapping[str, str], made: Statistics | None = None) -> None:
+        self.statistics = made = _counted(texts) if made is None else made
+        self._ids, self._lengths_sum, self._frequencies = made.ids, made.lengths_sum, made.frequencies
+        self._table = _table(made)
+        self._rows = {each: row for row, each in enumerate(self._ids) if each in texts}
         self._recent: dict[str, Counter[str]] = {}
-        self._frequencies: Counter[str] = Counter()
-        for each in tokens:
-            self._frequencies.update(set(each))
-        self._gone = np.zeros(len(self._ids), dtype=np.bool_)
+        self._gone = np.array([each not in self._rows for each in self._ids], dtype=np.bool_)
 
     @property
     def due(self) -> bool:
@@ -160,12 +177,33 @@ class Scores:
         return [(self._ids[row], float(scores[row])) for row in rows.tolist()]
 
 
-def _table(tokens: list[list[str]]) -> Any:
-    """bm25s' table; None where there is not one word in all texts, which it cannot take."""
+def _counted(texts: Mapping[str, str]) -> Statistics:
+    """The statistics of some texts. Takes long for many."""
     import bm25s
 
-    if not any(tokens):
+    tokens = words([*texts.values()])
+    frequencies: Counter[str] = Counter()
+    for each in tokens:
+        frequencies.update(set(each))
+    vocabulary, scores = {}, {}
+    if frequencies:  # bm25s cannot take texts without one word
+        table = bm25s.BM25(k1=K1, b=B, method="lucene")
+        table.index(tokens, show_progress=False)
+        vocabulary = table.vocab_dict
+        scores = {name: table.scores[name] for name in ARRAYS}
+    return Statistics([*texts], sum(map(len, tokens)), frequencies, vocabulary, scores)
+
+
+def _table(made: Statistics) -> Any:
+    """bm25s' table; None where there is not one word in all texts."""
+    import bm25s
+
+    if not made.scores:
         return None
     table = bm25s.BM25(k1=K1, b=B, method="lucene")
-    table.index(tokens, show_progress=False)
+    numbers = set(made.vocabulary.values())  # all of these are what its own load() sets
+    scores = {**made.scores, "num_docs": len(made.ids)}
+    vars(table).update(
+        scores=scores, vocab_dict=made.vocabulary, unique_token_ids_set=numbers, nonoccurrence_array=None
+    )
     return table
