@@ -14,7 +14,6 @@ pytest.importorskip("faiss")
 pytest.importorskip("networkx")
 
 from tests.methods.packs import word_embeddings
-from tests.support.tiny_model import tiny_model as tiny_model
 from trunkline import Passage
 from trunkline.methods import rag, vectors
 from trunkline.methods.local import LocalMethods
@@ -53,9 +52,9 @@ def test_each_feature_says_what_its_name_says() -> None:
 
 def test_passages_without_any_metadata_or_score_are_ranked_too() -> None:
     bare = [Passage("a", 1.0, ""), Passage("b", 1.0, QUERY), Passage("c", 1.0, "x", {"headings": 7, "blocks": "no"})]
-    assert [each.id for each in ranked(QUERY, bare)][0] == "b"
+    assert ranked(QUERY, bare)[0].id == "b"
     assert ranked("", []) == []
-    assert [each.id for each in ranked("?!", bare)][-1] == "a"
+    assert ranked("?!", bare)[-1].id == "a"
 
 
 def test_fifty_passages_are_ranked_within_sixty_milliseconds_of_cpu() -> None:
@@ -87,7 +86,7 @@ def test_importance_flows_along_links_and_none_is_lost() -> None:
 
 
 @pytest.fixture(scope="session")
-def tiny_cross_encoder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+def tiny_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cross-encoder of a few kilobytes, with random weights."""
     from sentence_transformers import CrossEncoder
     from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
@@ -110,7 +109,8 @@ async def methods(tmp_path: Path, tiny_cross_encoder: Path) -> AsyncIterator[Loc
     settings = {"data_dir": str(tmp_path), "cross_encoder": str(tiny_cross_encoder)}
     async with LocalMethods(word_embeddings, vectors, rag, settings=settings) as local:
         await local.call("collections.create", {"name": "pets"})
-        items = [{"id": f"p{at}", "text": f"A {name} sleeps."} for at, name in enumerate("cat dog cow pig hen".split())]
+        names = ["cat", "dog", "cow", "pig", "hen"]
+        items = [{"id": name, "text": f"A {name} sleeps."} for name in names]
         await local.call("vectors.upsert", {"collection": "pets", "items": items})
         yield local
 

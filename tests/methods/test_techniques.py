@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from trunkline.methods import rag, vectors
 from trunkline.methods.declaration import RegistrationError
 from trunkline.methods.local import LocalMethods
 from trunkline.methods.rag import known
+from trunkline.methods.registry import Registry
 from trunkline_protocol.errors import RpcError
 
 TEXTS = {
@@ -73,7 +75,7 @@ async def test_params_of_the_answer_go_beside_those_of_a_users_technique(methods
 
 async def test_a_pipeline_is_checked_by_the_model_of_a_users_technique(methods: LocalMethods) -> None:
     config = {"technique_params": {"member": 7, "colour": 1}}
-    with pytest.raises(RpcError, match="technique_params.member") as caught:
+    with pytest.raises(RpcError, match=r"technique_params\.member") as caught:
         await methods.call("rag.check", {"technique": "newest", "config": config})
     assert caught.value.code == 4001
     assert [each["path"] for each in caught.value.data["errors"]] == [
@@ -233,3 +235,20 @@ async def test_installed_packages_add_techniques_and_a_broken_one_is_told_to_who
         await local.call("rag.retrieve", asked("broken"))
     assert caught.value.code == 3002
     await local.__aexit__(None, None, None)
+
+
+def test_a_hub_tells_the_names_and_the_params_of_all_techniques() -> None:
+    registry = Registry()
+    for module in (rag, own_techniques):
+        registry.add_module(module)
+    (info,) = [each for each in registry.catalogue().methods if each.name == "rag.execute"]
+    told = {each.name: json.dumps(each.schema) for each in info.parameters}
+    for name in ("basic", "rerank", "newest", "strange"):
+        assert f'"{name}"' in told["technique"]
+        assert f'"{name}"' in told["fallback"]
+    assert "what tells the age" in told["technique_params"]
+    assert "max_sentences" in told["technique_params"]
+    registry = Registry()
+    registry.add_module(rag)
+    (info,) = [each for each in registry.catalogue().methods if each.name == "rag.execute"]
+    assert "newest" not in json.dumps([each.schema for each in info.parameters])

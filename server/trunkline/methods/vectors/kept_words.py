@@ -115,7 +115,8 @@ def _made_of() -> dict[str, str]:
     import bm25s
     import Stemmer
 
-    return {"k1": str(K1), "b": str(B), "bm25s": str(bm25s.__version__), "stemmer": str(Stemmer.version()), "form": FORM}
+    versions = {"bm25s": str(bm25s.__version__), "stemmer": str(Stemmer.version()), "form": FORM}
+    return {"k1": str(K1), "b": str(B), **versions}
 
 
 def _digest(text: str) -> bytes:
