@@ -100,7 +100,7 @@ def evaluate(chosen: QuestionSet) -> list[str]:
             questions, found = asyncio.run(measure(url, chosen, items, techniques))
         results |= {f"{technique}{NAMES[backend]}": each for technique, each in found.items()}
     print(f"{chosen.name}: {len(items)} passages of {len(chosen.sections)} sections")
-    Console(width=120).print(table(questions, results))
+    Console(width=140).print(table(questions, results, "dense"))
     gain = {technique: found.means["nDCG@10"] for technique, (found, _) in results.items()}
     missed = []
     if gain["hybrid"] < gain["dense"]:

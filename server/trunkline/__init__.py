@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from trunkline.methods.declaration import Batch, method
     from trunkline.methods.event_types import event
     from trunkline.methods.inputs import InputStream
+    from trunkline.methods.techniques import Passage, Retrieval, technique
     from trunkline.methods.upload import Upload
     from trunkline_protocol.errors import ErrorCode, RpcError
     from trunkline_protocol.principals import Principal
@@ -44,9 +45,11 @@ __all__ = [
     "Gap",
     "Hub",
     "InputStream",
+    "Passage",
     "Position",
     "Principal",
     "Reconnect",
+    "Retrieval",
     "Retry",
     "RpcError",
     "ServedCall",
@@ -59,6 +62,7 @@ __all__ = [
     "connect_sync",
     "event",
     "method",
+    "technique",
 ]
 
 _HOMES = {
@@ -73,9 +77,11 @@ _HOMES = {
     "Gap": "trunkline.client",
     "Hub": "trunkline.client",
     "InputStream": "trunkline.methods.inputs",
+    "Passage": "trunkline.methods.techniques",
     "Position": "trunkline.client",
     "Principal": "trunkline_protocol.principals",
     "Reconnect": "trunkline.client",
+    "Retrieval": "trunkline.methods.techniques",
     "Retry": "trunkline.client",
     "RpcError": "trunkline_protocol.errors",
     "ServedCall": "trunkline.client",
@@ -87,6 +93,7 @@ _HOMES = {
     "connect_sync": "trunkline.client",
     "event": "trunkline.methods.event_types",
     "method": "trunkline.methods.declaration",
+    "technique": "trunkline.methods.techniques",
 }
 
 

@@ -74,6 +74,9 @@ class Settings(ServiceSettings, PhoenixSettings, TenantSettings, AccessSettings,
     embedding_cache_seconds: float = Field(
         defaults.EMBEDDING_CACHE_SECONDS, gt=0, description="how long they are cached"
     )
+    cross_encoder: str | None = Field(
+        None, description="folder of a sentence-transformers CrossEncoder, for the technique `cross_encoder`"
+    )
     response_cache_bytes: int = Field(
         defaults.RESPONSE_CACHE_BYTES, ge=0, description="answers of rag.* that one executor caches; 0 = none"
     )

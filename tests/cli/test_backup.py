@@ -129,6 +129,27 @@ def test_through_standard_output_it_is_the_same(data: Path, archive: Path) -> No
         assert sums(io.BytesIO(done.stdout)) == sums(file)
 
 
+def test_through_standard_input_it_is_restored_and_nothing_else_is_left(
+    data: Path, archive: Path, tmp_path: Path
+) -> None:
+    new = tmp_path / "new"
+    command = [*COMMAND, "restore", "-", "--data", str(new)]
+    done = subprocess.run(command, input=archive.read_bytes(), capture_output=True, env=clean_environment())
+    assert (done.returncode, done.stdout) == (0, b""), done.stderr
+    assert texts(new) == TEXTS
+    assert {each.name for each in new.iterdir()} == {"collections", "jobs"}
+
+
+def test_what_comes_through_standard_input_is_looked_through_first(archive: Path, tmp_path: Path) -> None:
+    for given, words in ((archive.read_bytes()[:-5000], "standard input"), (b"", "standard input")):
+        command = [*COMMAND, "restore", "-", "--data", str(tmp_path / "new")]
+        done = subprocess.run(command, input=given, capture_output=True, env=clean_environment())
+        assert done.returncode == 1, done
+        assert words in done.stderr.decode()
+        assert b"nothing was changed" in done.stderr
+        assert not (tmp_path / "new").exists()
+
+
 def test_parts_can_be_chosen_on_both_sides(data: Path, archive: Path, tmp_path: Path) -> None:
     require_done(backup(data, tmp_path / "only.tar", "--collection", "d"))
     require_done(restore(tmp_path / "a", tmp_path / "only.tar"))

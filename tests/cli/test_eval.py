@@ -25,7 +25,7 @@ QUESTIONS = [
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[RunningHub]:
-    methods = ("tests.methods.packs.word_embeddings", "trunkline.methods.vectors")
+    methods = ("tests.methods.packs.word_embeddings", "trunkline.methods.vectors", "trunkline.methods.rag")
     with ready_hub(*methods, cwd=ROOT) as running:
         url = ["--url", running.url]
         made = trunkline("call", "collections.create", '{"name": "pets"}', *url)
@@ -48,7 +48,7 @@ def questions(tmp_path: Path) -> Path:
 def test_it_prints_a_table_of_the_techniques(hub: RunningHub, questions: Path) -> None:
     done = trunkline_process("eval", str(questions), "--collection", "pets", "--url", hub.url)
     assert done.returncode == 0, done.stderr
-    for expected in ("2 questions", "dense", "lexical", "hybrid", "nDCG@10", "R@5", "RR"):
+    for expected in ("2 questions", "dense", "lexical", "hybrid", "nDCG@10", "95 %", "R@5", "RR", "nDCG@10 less dense"):
         assert expected in done.stdout
 
 
@@ -60,7 +60,21 @@ def test_json_has_each_questions_measures(hub: RunningHub, questions: Path) -> N
     said = json.loads(done.stdout)
     assert said["questions"] == ["q1", "q2"]
     assert [*said["techniques"]] == ["lexical"]
-    assert said["techniques"]["lexical"]["each"]["RR"] == [1.0, 1.0]
+    lexical = said["techniques"]["lexical"]
+    assert lexical["each"]["RR"] == [1.0, 1.0]
+    assert lexical["interval"]["low"] <= lexical["interval"]["mean"] <= lexical["interval"]["high"] == 1.0
+
+
+def test_techniques_are_compared_with_the_baseline_that_is_named(hub: RunningHub, questions: Path) -> None:
+    techniques = ("--technique", "lexical", "--technique", "basic", "--baseline", "basic")
+    done = trunkline("eval", str(questions), "--collection", "pets", *techniques, "--json", "--url", hub.url)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["baseline"] == "basic"
+    each = {name: found["each"]["nDCG@10"] for name, found in said["techniques"].items()}
+    less = [a - b for a, b in zip(each["lexical"], each["basic"], strict=True)]
+    assert said["techniques"]["lexical"]["difference"]["mean"] == pytest.approx(sum(less) / 2)
+    assert said["techniques"]["basic"]["difference"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
 
 
 def test_documents_may_be_items(hub: RunningHub, tmp_path: Path) -> None:
@@ -73,10 +87,11 @@ def test_documents_may_be_items(hub: RunningHub, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (("--collection", "pets", "--technique", "magic"), 2, "unknown technique 'magic'"),
+        (("--collection", "pets", "--technique", "magic"), 1, "no technique 'magic'"),
+        (("--collection", "pets", "--baseline", "rrf"), 2, "rrf is not among the techniques"),
         (("--collection", "nowhere"), 1, "there is no collection 'nowhere'"),
     ],
-    ids=["technique", "collection"],
+    ids=["technique", "baseline", "collection"],
 )
 def test_what_cannot_be_is_said(
     hub: RunningHub, questions: Path, arguments: tuple[str, ...], code: int, says: str

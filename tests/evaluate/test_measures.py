@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trunkline.evaluate.measures import interval, measure
+from trunkline.evaluate.measures import difference, estimate, measure
 from trunkline.evaluate.questions import Question
 from trunkline.evaluate.retrieval import documents, retrieve
 
@@ -36,10 +36,22 @@ def test_what_is_beyond_the_fifth_is_not_recalled() -> None:
 
 
 def test_the_interval_has_zero_in_it_where_a_difference_may_be_chance() -> None:
-    low, high = interval([0.0, 1.0] * 20, [1.0, 0.0] * 20)
-    assert low < 0 < high
-    low, high = interval([0.1] * 40, [0.4] * 40)
-    assert low == pytest.approx(0.3) == high
+    chance = difference([0.0, 1.0] * 20, [1.0, 0.0] * 20)
+    assert chance.low < 0 == chance.mean < chance.high
+    assert not chance.is_above_zero
+    gain = difference([0.1] * 40, [0.4] * 40)
+    assert gain.low == pytest.approx(0.3) == gain.high
+    assert gain.is_above_zero
+
+
+def test_the_interval_of_a_mean_is_that_of_the_normal_distribution_where_questions_are_many() -> None:
+    values = [0.0] * 200 + [1.0] * 200
+    found = estimate(values)
+    half = 1.96 * 0.5 / 400**0.5
+    assert found.mean == 0.5
+    assert found.low == pytest.approx(0.5 - half, abs=0.005)
+    assert found.high == pytest.approx(0.5 + half, abs=0.005)
+    assert estimate(values) == found, "the same interval each time"
 
 
 def test_a_document_counts_once_where_its_best_passage_is() -> None:
@@ -66,3 +78,17 @@ async def test_each_technique_asks_its_own_method() -> None:
     assert retrieved.rankings == {"1": ["first"], "2": ["second"]}
     assert len(retrieved.seconds) == 2
     assert sorted(asked) == [("vectors.lexical", "first"), ("vectors.lexical", "second")]
+
+
+async def test_a_technique_is_asked_by_its_name_for_its_passages_only() -> None:
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    class Hub:
+        async def call(self, method: str, params: dict[str, Any], *, timeout_ms: int | None = None) -> Any:
+            asked.append((method, params))
+            return {"retrieved_documents": [{"id": "b", "metadata": {}}, {"id": "a", "metadata": {}}]}
+
+    retrieved = await retrieve(Hub(), "newest", "books", [Question("1", "first", {"a": 1})], "id")
+    assert retrieved.rankings == {"1": ["b", "a"]}
+    options = {"collection": "books", "top_k": 50}
+    assert asked == [("rag.retrieve", {"query": "first", "technique": "newest", "options": options})]

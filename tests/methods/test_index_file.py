@@ -98,6 +98,18 @@ def test_a_file_that_is_cut_or_longer_is_unusable(tmp_path: Path) -> None:
             read_index_file(path, REFERENCE, SPEC, 0)
 
 
+def test_one_that_is_not_there_is_no_trouble_and_the_log_says_when_that_is_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    path = file_of(with_file(tmp_path))
+    path.unlink()
+    opened(tmp_path).close()
+    (record,) = [each for each in caplog.records if "the index file is not used" in each.message]
+    assert record.levelno == logging.INFO
+    assert record.message.endswith("it is not there, as after a restore: a backup has none")
+
+
 @pytest.mark.parametrize("put_there", [os.mkfifo, Path.mkdir], ids=["pipe", "folder"])
 def test_what_is_no_file_keeps_nobody_waiting_and_is_removed(
     tmp_path: Path, put_there: Callable[[Path], None], caplog: pytest.LogCaptureFixture

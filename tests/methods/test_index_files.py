@@ -31,7 +31,7 @@ pytest.importorskip("faiss")
 
 from tests.support.stored_collections import contents, upsert_of, vector_of  # noqa: E402
 from tests.support.timing import PATIENCE  # noqa: E402
-from trunkline.methods.vectors import index_file, kept_index, rows, touched  # noqa: E402
+from trunkline.methods.vectors import checked_file, index_file, kept_index, rows, touched  # noqa: E402
 from trunkline.methods.vectors.changes import Change, Delete  # noqa: E402
 from trunkline.methods.vectors.collection import Collection  # noqa: E402
 from trunkline.methods.vectors.rows import CollectionFile  # noqa: E402
@@ -312,7 +312,7 @@ def accept_any(monkeypatch: pytest.MonkeyPatch) -> None:
     def of_itself(path: Path, reference: Reference, *more: Any) -> Any:
         with contextlib.suppress(Exception):
             data = path.read_bytes()
-            start, length, *_ = index_file._END.unpack(data[-index_file._END.size :])
+            start, length, *_ = checked_file.END.unpack(data[-checked_file.END.size :])
             said = index_file._directory.decode(data[start : start + length])
             reference = Reference(said.token, said.position)
         return read(path, reference, *more)

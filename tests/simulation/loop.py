@@ -10,9 +10,11 @@ import asyncio
 import random
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar, copy_context
+from heapq import heappop, heappush
 from typing import Any, Final, TypeVar, TypeVarTuple
 from unittest.mock import patch
 
@@ -78,21 +80,31 @@ class SimulationLoop(asyncio.BaseEventLoop):
         self.now = START
         self.failures: list[dict[str, Any]] = []
         self._never: list[object] = []
+        self._soon: deque[asyncio.Handle] = deque()
+        self._later: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._timers = 0
         super().__init__()
-        self._selector = self
         self.set_exception_handler(lambda _loop, context: self.failures.append(context))
 
     @override
     def time(self) -> float:
         return self.now
 
-    def select(self, timeout: float | None) -> tuple[()]:
-        """What the loop waits with: it is later."""
-        if timeout is None:
-            raise Deadlock
-        if timeout > 0:
-            self.now += timeout
-        return ()
+    # A third of a run's time was asyncio's own turns of the loop, in Python: these do what they do, and no more.
+
+    def _run_once(self) -> None:
+        """One turn: what was planned for now, or where there is nothing, what comes next in time."""
+        soon, later = self._soon, self._later
+        if not soon and not self._stopping:  # type: ignore[attr-defined]  # the loop's own
+            if not later:
+                raise Deadlock
+            self.now = max(self.now, later[0][0])
+        while later and later[0][0] <= self.now:
+            soon.append(heappop(later)[2])
+        for _ in range(len(soon)):
+            handle = soon.popleft()
+            if not handle.cancelled():
+                handle._run()
 
     def _process_events(self, events: object) -> None:
         """There are none."""
@@ -100,30 +112,45 @@ class SimulationLoop(asyncio.BaseEventLoop):
     def _write_to_self(self) -> None:
         """Nobody waits who would have to be woken up."""
 
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """It is passed over when its time has come."""
+
     @override
     def call_soon(
         self, callback: Callable[[*Args], object], *args: *Args, context: Context | None = None
     ) -> asyncio.Handle:
-        handle = super().call_soon(callback, *args, context=context)
+        handle = asyncio.Handle(callback, args, self, context)
         process = _process.get() if context is None else context.get(_process)
         if process is not None and process.is_dead:
             self._drop(handle)
+        else:
+            self._soon.append(handle)
         return handle
+
+    call_soon_threadsafe = call_soon  # there is one thread
 
     @override
     def call_at(
         self, when: float, callback: Callable[[*Args], object], *args: *Args, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        timer = super().call_at(when, callback, *args, context=context)
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
         process = _process.get() if context is None else context.get(_process)
         if process is not None and process.is_dead:
             self._drop(timer)
+        else:
+            self._timers += 1  # of those of one time, the first one is called first
+            heappush(self._later, (when, self._timers, timer))
         return timer
+
+    @override
+    def call_later(
+        self, delay: float, callback: Callable[[*Args], object], *args: *Args, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self.now + delay, callback, *args, context=context)
 
     def silence(self, process: Process) -> None:
         """Run nothing of a process that has been planned."""
-        planned: list[asyncio.Handle] = [*self._ready, *self._scheduled]  # type: ignore[attr-defined]  # the loop's own
-        for handle in planned:
+        for handle in [*self._soon, *(timer for _, _, timer in self._later)]:
             if handle._context.get(_process) is process:  # type: ignore[attr-defined]  # where it was begun
                 self._drop(handle)
 

@@ -71,7 +71,10 @@ def backup(
 
 
 def restore(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An archive that trunkline backup has made.")],
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="An archive that trunkline backup has made. '-' is standard input."),
+    ],
     collection: Collections = None,
     tenant: Tenant = None,
     no_jobs: NoJobs = False,
@@ -86,10 +89,14 @@ def restore(
     Each collection, and the jobs, are put in place as a whole, in one step. What a hub has open is refused.
 
     Jobs that had not ended when the archive was made run again when the hub starts.
+
+    Standard input is kept in the data folder until all is done, without a name: that takes its size once more.
     """
     folder = read_settings(config, data=data).data.absolute()
-    if not file.is_file():
-        fail(EXIT_USAGE, f"{file}: {'it is no file' if file.exists() else 'No such file or directory'}")
+    if file == "-" and sys.stdin.isatty():
+        fail(EXIT_USAGE, "standard input is a terminal: give a file, or a pipe")
+    if file != "-" and not Path(file).is_file():
+        fail(EXIT_USAGE, f"{file}: {'it is no file' if Path(file).exists() else 'No such file or directory'}")
     with _ending():
         from trunkline.cli.data_parts import Wanted
         from trunkline.cli.restore_backup import restore_backup

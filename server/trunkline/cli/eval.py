@@ -7,9 +7,10 @@ import importlib.util
 import json
 import statistics
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -21,13 +22,21 @@ if TYPE_CHECKING:
     from trunkline.evaluate.questions import Question
     from trunkline.evaluate.retrieval import Retrieved
 
+PRIMARY: Final = "nDCG@10"
+"""The measure whose intervals are shown."""
+
 
 def evaluate(
     questions: Annotated[Path, typer.Argument(metavar="QUESTIONS", help="Question file (NDJSON).")],
     collection: Annotated[str, typer.Option(help="Collection to search.")],
     technique: Annotated[
         list[str] | None,
-        typer.Option(help="dense, lexical, hybrid or rrf; may be repeated.  [default: the first three]"),
+        typer.Option(
+            help="dense, lexical, hybrid, rrf, or one of rag.retrieve; may be repeated.  [default: the first three]"
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Technique that the others are compared with.  [default: the first]")
     ] = None,
     by: Annotated[
         str, typer.Option(help="Field that 'relevant' refers to: id, or a member of the passages' metadata.")
@@ -39,14 +48,16 @@ def evaluate(
 ) -> None:
     """Measure retrieval for each technique: nDCG@10, recall of the first 5, and reciprocal rank.
 
+    With 95 % confidence intervals, also of the difference to a baseline (paired bootstrap over the questions).
+
     QUESTIONS has one JSON object per line: {"question": "...", "relevant": ["document", ...]}.
     """
     from trunkline.evaluate.questions import QuestionError, read_questions
-    from trunkline.evaluate.retrieval import DEFAULT_TECHNIQUES, TECHNIQUES
+    from trunkline.evaluate.retrieval import DEFAULT_TECHNIQUES
 
-    chosen = technique or [*DEFAULT_TECHNIQUES]
-    if unknown := [each for each in chosen if each not in TECHNIQUES]:
-        fail(EXIT_USAGE, f"unknown technique {unknown[0]!r}; known are: {', '.join(TECHNIQUES)}")
+    chosen = [*dict.fromkeys(technique or DEFAULT_TECHNIQUES)]
+    if baseline is not None and baseline not in chosen:
+        fail(EXIT_USAGE, f"--baseline {baseline} is not among the techniques: {', '.join(chosen)}")
     try:
         asked = read_questions(questions.read_text(encoding="utf-8").splitlines())
     except (OSError, UnicodeDecodeError, QuestionError) as error:
@@ -55,7 +66,7 @@ def evaluate(
         fail(EXIT_USAGE, "trunkline eval needs ir_measures: pip install 'trunkline[eval]'")
 
     async def run(hub: Hub) -> None:
-        show(asked, await ask(hub, chosen, collection, asked, by), as_json=as_json)
+        show(asked, await ask(hub, chosen, collection, asked, by), baseline or chosen[0], as_json=as_json)
 
     talk(url, token, run, tenant)
 
@@ -81,46 +92,65 @@ async def ask(
     return results
 
 
-def show(questions: Sequence[Question], results: dict[str, tuple[Measured, Retrieved]], *, as_json: bool) -> None:
+def show(
+    questions: Sequence[Question], results: dict[str, tuple[Measured, Retrieved]], baseline: str, *, as_json: bool
+) -> None:
     """Print the measures, as a table or as JSON."""
     if as_json:
-        typer.echo(json.dumps(as_data(questions, results), ensure_ascii=False, indent=2))
+        typer.echo(json.dumps(as_data(questions, results, baseline), ensure_ascii=False, indent=2))
         return
     from trunkline.cli.show.tables import console_for_tables
 
-    console_for_tables().print(table(questions, results))
+    console_for_tables().print(table(questions, results, baseline))
 
 
-def as_data(questions: Sequence[Question], results: dict[str, tuple[Measured, Retrieved]]) -> dict[str, Any]:
-    """The measures as data: means, and each question's own in the order of ``questions``."""
+def as_data(
+    questions: Sequence[Question], results: dict[str, tuple[Measured, Retrieved]], baseline: str
+) -> dict[str, Any]:
+    """The measures as data: means, intervals, and each question's own in the order of ``questions``."""
+    from trunkline.evaluate.measures import difference, estimate
+
+    first = results[baseline][0].each[PRIMARY]
     return {
         "questions": [question.id for question in questions],
+        "baseline": baseline,
         "techniques": {
-            technique: {**measured.means, "median_ms": _median_ms(retrieved), "each": measured.each}
+            technique: {
+                **measured.means,
+                "median_ms": _median_ms(retrieved),
+                "interval": asdict(estimate(measured.each[PRIMARY])),
+                "difference": asdict(difference(first, measured.each[PRIMARY])),
+                "each": measured.each,
+            }
             for technique, (measured, retrieved) in results.items()
         },
     }
 
 
-def table(questions: Sequence[Question], results: dict[str, tuple[Measured, Retrieved]]) -> Any:
-    """A table with a row per technique; from the second on with the difference of its nDCG@10 from the first's."""
+def table(questions: Sequence[Question], results: dict[str, tuple[Measured, Retrieved]], baseline: str) -> Any:
+    """A table with a row per technique, with intervals of its nDCG@10 and of the difference from the baseline's."""
     from rich.table import Table
 
-    from trunkline.evaluate.measures import MEASURES, interval
+    from trunkline.evaluate.measures import MEASURES, difference, estimate
 
-    first = next(iter(results))
     shown = Table(title=f"{len(questions)} questions", title_justify="left")
     shown.add_column("technique")
-    for name in (*MEASURES, "median ms"):
+    for name in (MEASURES[0], "95 %", *MEASURES[1:], "median ms", f"{PRIMARY} less {baseline}", "95 %"):
         shown.add_column(name, justify="right")
-    shown.add_column(f"nDCG@10 less {first}, 95 %")
     for technique, (measured, retrieved) in results.items():
-        low, high = interval(results[first][0].each["nDCG@10"], measured.each["nDCG@10"])
+        own = estimate(measured.each[PRIMARY])
+        gained = difference(results[baseline][0].each[PRIMARY], measured.each[PRIMARY])
         shown.add_row(
             technique,
-            *(f"{measured.means[name]:.3f}" for name in MEASURES),
+            f"{own.mean:.3f}",
+            f"{own.low:.3f} to {own.high:.3f}",
+            *(f"{measured.means[name]:.3f}" for name in MEASURES[1:]),
             f"{_median_ms(retrieved):.1f}",
-            "" if technique == first else f"{low:+.3f} to {high:+.3f}",
+            *(
+                ("", "")
+                if technique == baseline
+                else (f"{gained.mean:+.3f}", f"{gained.low:+.3f} to {gained.high:+.3f}")
+            ),
         )
     return shown
 

@@ -7,9 +7,11 @@ import errno
 import os
 import resource
 import shutil
-from collections.abc import Callable
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import typer
 
@@ -18,7 +20,7 @@ from trunkline.cli.collections import progress_bar
 from trunkline.cli.data_parts import Part
 from trunkline.cli.data_parts import Wanted as Asked
 from trunkline.cli.talk import EXIT_FAILED, fail
-from trunkline.storage.archive import Archive, ArchivedFile, ArchiveError
+from trunkline.storage.archive import COPIED_AT_ONCE, Archive, ArchivedFile, ArchiveError
 from trunkline.storage.durable import sync
 from trunkline.storage.failures import Damaged, told
 from trunkline.storage.locking import require_local
@@ -34,32 +36,54 @@ class Refused(Exception):
     """The archive is not restored, and nothing has changed; a line for each reason."""
 
 
-def restore_backup(folder: Path, file: Path, asked: Asked, replace: bool) -> None:
+def restore_backup(folder: Path, file: str, asked: Asked, replace: bool) -> None:
     """Restore from an archive what is asked for; ends the command where it cannot.
 
     Args:
         folder: the data folder.
+        file: ``-`` is standard input.
         replace: whether what is there is replaced.
 
     Raises:
         RpcError: the disk, or a later version; nothing was changed.
     """
     _allow_many_locks()
-    with told(f"{file} cannot be read", file), file.open("rb") as opened:
+    name = "standard input" if file == "-" else file
+    with _opened(folder, file) as opened, told(f"{name} cannot be read", Path(name)):
         try:
             archive = Archive(opened)
             wanted = _wanted(archive, asked)
             for left_out in archive.contents.left_out:
-                _say(f"{file} lacks {left_out.kind} {left_out.name}: {left_out.why}")
+                _say(f"{name} lacks {left_out.kind} {left_out.name}: {left_out.why}")
             total = sum(stored.bytes for _, stored in wanted)
             with progress_bar("restoring", total, in_bytes=True) as (progress, task):
-                _Restoring(folder, archive, str(file), lambda done: progress.advance(task, done)).run(wanted, replace)
+                _Restoring(folder, archive, name, lambda done: progress.advance(task, done)).run(wanted, replace)
         except ArchiveError as error:
-            fail(EXIT_FAILED, f"{file} cannot be restored, nothing was changed: {error}")
+            fail(EXIT_FAILED, f"{name} cannot be restored, nothing was changed: {error}")
         except Refused as refused:
             fail(EXIT_FAILED, *refused.args)
     for part, stored in wanted:
         typer.echo(f"restored {part.what}: {stored.items}", err=True)
+
+
+@contextlib.contextmanager
+def _opened(folder: Path, file: str) -> Iterator[IO[bytes]]:
+    """The archive, to be read at any place. What a pipe gives is kept in the data folder, without a name."""
+    if file != "-":
+        with told(f"{file} cannot be read", Path(file)), Path(file).open("rb") as opened:
+            yield opened
+        return
+    place = _existing(folder)
+    with contextlib.ExitStack() as last:
+        with told(f"standard input cannot be kept in {place} until it is restored", place):
+            kept = last.enter_context(tempfile.TemporaryFile(dir=place))
+            shutil.copyfileobj(sys.stdin.buffer, kept, COPIED_AT_ONCE)
+            kept.flush()
+        yield kept
+
+
+def _existing(folder: Path) -> Path:
+    return next(each for each in (folder, *folder.parents) if each.exists())
 
 
 def _say(words: str) -> None:
@@ -127,7 +151,7 @@ class _Restoring:
             failed.pop_all()
 
     def _require_room(self, size: int) -> None:
-        there = next(each for each in (self._data, *self._data.parents) if each.exists())
+        there = _existing(self._data)
         if size > shutil.disk_usage(there).free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(there))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,12 +41,30 @@ def measure(questions: Sequence[Question], rankings: Mapping[str, Sequence[str]]
     return Measured({name: sum(values) / len(values) for name, values in each.items()}, each)
 
 
-def interval(baseline: Sequence[float], other: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """The 95 % confidence interval of the mean of ``other - baseline``, by paired bootstrap over questions.
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean, and the 95 % confidence interval that ``low`` and ``high`` bound."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def is_above_zero(self) -> bool:
+        """Whether it is above zero by more than chance."""
+        return self.low > 0
+
+
+def estimate(values: Sequence[float], seed: int = 0) -> Estimate:
+    """The mean of values, one a question, with its confidence interval by bootstrap over the questions."""
+    source = random.Random(seed)  # noqa: S311  # statistics, not secrets
+    means = sorted(sum(source.choices(values, k=len(values))) / len(values) for _ in range(RESAMPLES))
+    return Estimate(sum(values) / len(values), means[int(RESAMPLES * 0.025)], means[math.ceil(RESAMPLES * 0.975) - 1])
+
+
+def difference(baseline: Sequence[float], other: Sequence[float]) -> Estimate:
+    """The mean of ``other - baseline``, paired by question.
 
     An interval that has 0 in it is a difference that may be chance.
     """
-    differences = [b - a for a, b in zip(baseline, other, strict=True)]
-    source = random.Random(seed)  # noqa: S311  # statistics, not secrets
-    means = sorted(sum(source.choices(differences, k=len(differences))) / len(differences) for _ in range(RESAMPLES))
-    return means[int(RESAMPLES * 0.025)], means[int(RESAMPLES * 0.975) - 1]
+    return estimate([b - a for a, b in zip(baseline, other, strict=True)])

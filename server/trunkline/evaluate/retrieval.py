@@ -10,16 +10,18 @@ from typing import Any, Final, Protocol
 
 from trunkline.evaluate.questions import Question
 
-TECHNIQUES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+SEARCHES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "dense": ("vectors.search", {}),
     "lexical": ("vectors.lexical", {}),
     "hybrid": ("vectors.hybrid", {}),
     "rrf": ("vectors.hybrid", {"fusion": "rrf", "weight": 1.0}),
 }
-"""The method that each technique calls, with its own params. ``rrf`` has equal weights, as is usual."""
+"""Searches without a technique: the method, and its own params. ``rrf`` has equal weights, as is usual."""
 DEFAULT_TECHNIQUES: Final = ("dense", "lexical", "hybrid")
 PASSAGES: Final = 100
 """Passages asked for: a document has several, and the measures look at 10 documents."""
+RETRIEVED: Final = 50
+"""Of a technique of ``rag.retrieve``: its ``top_k`` at most."""
 AT_ONCE: Final = 4
 
 
@@ -46,7 +48,7 @@ async def retrieve(
     field: str,
     advance: Callable[[], None] = lambda: None,
 ) -> Retrieved:
-    """Send all questions by one technique.
+    """Send all questions by one of :data:`SEARCHES`, or else the technique of ``rag.retrieve`` of that name.
 
     Args:
         field: what a document is: ``id``, or the member of a passage's metadata that names it.
@@ -62,11 +64,9 @@ async def retrieve(
     async def ask(question: Question) -> None:
         async with gate:
             began = time.perf_counter()
-            method, own = TECHNIQUES[technique]
-            params = {"collection": collection, "text": question.text, "top_k": PASSAGES, **own}
-            found = await hub.call(method, params, timeout_ms=120_000)
+            found = await _found(hub, technique, collection, question.text)
             seconds.append(time.perf_counter() - began)
-        rankings[question.id] = documents(found["matches"], field)
+        rankings[question.id] = documents(found, field)
         advance()
 
     asking = [asyncio.ensure_future(ask(question)) for question in questions]
@@ -76,6 +76,17 @@ async def retrieve(
         for each in asking:  # of the others, where one failed
             each.cancel()
     return Retrieved(rankings, seconds)
+
+
+async def _found(hub: HubCaller, technique: str, collection: str, text: str) -> Any:
+    """The passages that one question found, best first."""
+    if technique in SEARCHES:
+        method, own = SEARCHES[technique]
+        params = {"collection": collection, "text": text, "top_k": PASSAGES, **own}
+        return (await hub.call(method, params, timeout_ms=120_000))["matches"]
+    options = {"collection": collection, "top_k": RETRIEVED}
+    params = {"query": text, "technique": technique, "options": options}
+    return (await hub.call("rag.retrieve", params, timeout_ms=120_000))["retrieved_documents"]
 
 
 def documents(matches: Sequence[dict[str, Any]], field: str) -> list[str]:

@@ -130,6 +130,7 @@ def pack_settings(settings: Settings) -> dict[str, Any]:
         "embedding_backend": settings.embedding_backend,
         "embedding_cache_bytes": settings.embedding_cache_bytes,
         "embedding_cache_seconds": settings.embedding_cache_seconds,
+        "cross_encoder": settings.cross_encoder,
         "response_cache_bytes": settings.response_cache_bytes,
         "response_cache_seconds": settings.response_cache_seconds,
         "response_cache_techniques": settings.response_cache_techniques,

@@ -37,6 +37,7 @@ SMALL_RESULT: Final = 16 * 1024
 """Bytes up to which the last event carries the result itself."""
 
 OPEN_AGAIN_SECONDS: Final = 2.0
+INTERRUPT_AGAIN: Final = 0.05
 FORGET_SECONDS: Final = 600.0
 
 logger = logging.getLogger("trunkline.jobs")
@@ -126,7 +127,11 @@ class Jobs:
         if self._house is not None:
             self._house.cancel()
         self._disk.soon(self._store.close)
-        await asyncio.to_thread(self._disk.stop)
+        stopped = start_task(asyncio.to_thread(self._disk.stop), "end of the jobs' thread")
+        while not stopped.done():
+            self._store.interrupt_opening()  # a file of gigabytes may be looked through for minutes
+            await asyncio.wait([stopped], timeout=INTERRUPT_AGAIN)
+        await stopped
 
     def limit(self, limits: JobLimits) -> None:
         """Change the limits: for jobs made, and attempts begun, from now on."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import logging
 import sqlite3
+import threading
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -77,6 +78,8 @@ class JobStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._database = Database(folder / FILE, "the jobs", [TABLES], shared=True)
+        self._is_opening = False
+        self._interrupting = threading.Lock()
 
     def exists(self) -> bool:
         """Whether the folder is there, that is, whether there ever was a job."""
@@ -91,8 +94,9 @@ class JobStore:
         Raises:
             RpcError: as :meth:`Database.open`.
         """
-        self._database.open()
+        self._is_opening = True
         try:
+            self._database.open()
             self._convert()
             jobs = list(self._load())
             self._database.note_opening()
@@ -105,6 +109,15 @@ class JobStore:
         except BaseException:
             self.close()
             raise
+        finally:
+            with self._interrupting:
+                self._is_opening = False
+
+    def interrupt_opening(self) -> None:
+        """End :meth:`open` on another thread, where it is under way: it raises 5001. Nothing else is disturbed."""
+        with self._interrupting:
+            if self._is_opening:
+                self._database.interrupt()
 
     def close(self) -> None:
         """Release the folder."""

@@ -56,7 +56,7 @@ async def load_modules(
     for name, module in modules.items():
         try:
             for instance in module.instances:
-                await load_instance(instance, settings, context)
+                await load_instance(instance, settings, context, registry.techniques)
         except BaseException as error:
             registry.remove(module)
             failed.append(_failure(name, error, module.methods, texts=texts))

@@ -17,6 +17,7 @@ from trunkline.methods.context import Context
 from trunkline.methods.declaration import Batch, MethodOptions, RegistrationError
 from trunkline.methods.event_types import declared_topics
 from trunkline.methods.marks import MARK, hidden_in, marked_by, nothing_marked, place_of
+from trunkline.methods.techniques import Techniques, told_with
 from trunkline.methods.user_errors import Outcome
 from trunkline_protocol.catalogue import BatchLimits, Catalogue, Kind, Lane, MethodInfo, TopicInfo, pack_of
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -56,6 +57,7 @@ class Module:
     pack: str
     methods: list[str]
     instances: list[Any]
+    name: str = ""
 
 
 class Registry:
@@ -65,11 +67,12 @@ class Registry:
         self.methods: dict[str, BoundMethod] = {}
         self.instances: list[Any] = []
         self.packs: list[str] = []
+        self.techniques = Techniques()
         self._at_path: dict[str, str] = {}
         self._topics: dict[str, dict[str, TopicInfo]] = {}
 
     def add_module(self, module: ModuleType) -> Module:
-        """Register everything the module marks: functions, classes with marked methods, and types of events.
+        """Register everything the module marks: functions, classes with marked methods, techniques, types of events.
 
         Classes are instantiated without arguments; their ``load(settings)``, where they have one, runs in
         :meth:`load`.
@@ -85,9 +88,9 @@ class Registry:
             self._add_topics(module, pack)
             self._add_marked(module, pack)
         except BaseException:
-            self.remove(Module(pack, list(self.methods)[methods:], self.instances[instances:]))
+            self.remove(Module(pack, list(self.methods)[methods:], self.instances[instances:], module.__name__))
             raise
-        return Module(pack, list(self.methods)[methods:], self.instances[instances:])
+        return Module(pack, list(self.methods)[methods:], self.instances[instances:], module.__name__)
 
     def remove(self, module: Module) -> None:
         """Unregister the methods of a module."""
@@ -96,6 +99,7 @@ class Registry:
         self.instances = [each for each in self.instances if not any(each is other for other in module.instances)]
         self.packs.remove(module.pack)
         self._topics.pop(module.pack, None)
+        self.techniques.remove_module(module.name)
 
     def _add_topics(self, module: ModuleType, pack: str) -> None:
         topics = declared_topics(module, pack)
@@ -123,7 +127,8 @@ class Registry:
             raise
 
     def _add_marked(self, module: ModuleType, pack: str) -> None:
-        classes, found = [], 0
+        techniques = self.techniques.add_module(module)
+        classes, found = [], len(techniques)
         hidden: dict[str, str] = {}
         for value in list({id(value): value for value in vars(module).values()}.values()):
             if inspect.isclass(value):
@@ -137,7 +142,8 @@ class Registry:
             if not any(other is not cls and issubclass(other, cls) for other in classes):  # else a base of others
                 self._add_class(cls, pack)
                 found += 1
-        if left := [words for name, words in (marked_by(module) | hidden).items() if name not in self.methods]:
+        kept = {*self.methods, *(f"technique {name}" for name in self.techniques)}
+        if left := [words for name, words in (marked_by(module) | hidden).items() if name not in kept]:
             raise RegistrationError("; ".join(left))
         if not found and not self._topics[pack]:
             raise RegistrationError(nothing_marked(module))
@@ -184,7 +190,7 @@ class Registry:
     async def load(self, settings: Mapping[str, Any], context: Context | None = None) -> None:
         """Run the load step of each pack instance (:func:`load_instance`), in order of registration."""
         for instance in self.instances:
-            await load_instance(instance, settings, context)
+            await load_instance(instance, settings, context, self.techniques)
 
     async def release(self, released: Callable[[str], bool]) -> None:
         """Run the release step of each pack instance that has one: other executors get these routing keys.
@@ -249,7 +255,7 @@ class Registry:
     def catalogue(self) -> Catalogue:
         """The registered methods and topics, as data."""
         topics = {pattern: topic for each in self._topics.values() for pattern, topic in each.items()}
-        infos = [bound.info for bound in self.methods.values()]
+        infos = [told_with(self.techniques, bound.info) for bound in self.methods.values()]
         return Catalogue(infos, list(self.packs), topics=list(topics.values()))
 
 
@@ -271,16 +277,20 @@ def _needed_arguments(cls: type[Any]) -> list[str]:
     ]
 
 
-async def load_instance(instance: Any, settings: Mapping[str, Any], context: Context | None = None) -> None:
+async def load_instance(
+    instance: Any, settings: Mapping[str, Any], context: Context | None = None, techniques: Techniques | None = None
+) -> None:
     """Run the load step of one pack instance, if it has one.
 
     Args:
         context: the executor's own, for a parameter annotated :class:`Context`.
+        techniques: those of the executor, for a parameter annotated :class:`Techniques`.
     """
     load = getattr(instance, "load", None)
     if load is not None:
         hints = Outcome.of(get_type_hints, load).result or {}
-        wants = {name: context for name, hint in hints.items() if hint is Context and name != "return"}
+        given = {Context: context, Techniques: techniques}
+        wants = {name: given[hint] for name, hint in hints.items() if name != "return" and _is_given(hint)}
         try:
             inspect.signature(load).bind(settings, **wants)
         except TypeError as error:
@@ -291,6 +301,10 @@ async def load_instance(instance: Any, settings: Mapping[str, Any], context: Con
         outcome = load(settings, **wants)
         if inspect.isawaitable(outcome):
             await outcome
+
+
+def _is_given(hint: object) -> bool:
+    return hint is Context or hint is Techniques
 
 
 def _check_kind(options: MethodOptions, kind: Kind) -> None:

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
+from trunkline.storage.checking import check_pages
 from trunkline.storage.durable import is_at, sync
 from trunkline.storage.failures import damaged, told
 from trunkline.storage.locking import end_opening, is_marked, lock, mark, note_opening, require_local
@@ -37,7 +38,6 @@ SETTINGS: Final = (
     "PRAGMA trusted_schema = OFF",
     "PRAGMA cell_size_check = ON",
 )
-CHECK: Final = "PRAGMA quick_check(1)"
 ALONE: Final = "PRAGMA locking_mode = EXCLUSIVE"
 """Before the file is first looked at: no shared memory then."""
 
@@ -107,7 +107,7 @@ class Database:
             self._connection = self._connect(is_new)
             version = self._version(self._connection)
             if checked or version < len(self._versions):
-                require_checked(self.path, self._connection.execute(CHECK).fetchall())
+                check_pages(self.path, self._connection)
             for number, script in enumerate(self._versions[version:], version + 1):
                 self._connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT")
             mark(lock_file)
@@ -147,15 +147,26 @@ class Database:
             RpcError: 3002, a page is not as it should be; and as :func:`told`.
         """
         if not self._is_shared:
-            require_checked(self.path, self.read(self._what, CHECK))
+            with told(self._what, self.path):
+                check_pages(self.path, self._opened())
             yield
             return
-        with ThreadPoolExecutor(1, "quick_check") as beside:
-            found = beside.submit(read_beside, self.path, self._what, CHECK)
+        with ThreadPoolExecutor(1, "pages") as another:
+            found = another.submit(self._check_beside)
             try:
                 yield
             finally:
-                require_checked(self.path, found.result())
+                found.result()
+
+    def _check_beside(self) -> None:
+        with told(self._what, self.path), reading_beside(self.path) as beside:
+            check_pages(self.path, beside)
+
+    def interrupt(self) -> None:
+        """End what another thread does with the file just now, as long as it takes: that raises 5001 there."""
+        if (connection := self._connection) is not None:
+            with contextlib.suppress(sqlite3.ProgrammingError):  # it is being closed
+                connection.interrupt()
 
     def _connect(self, is_new: bool) -> sqlite3.Connection:
         self._is_shared = self._shared
@@ -352,16 +363,6 @@ class Database:
         return self._connection
 
 
-def require_checked(path: Path, found: list[tuple[str]]) -> None:
-    """Check what :data:`CHECK` has found in a file.
-
-    Raises:
-        RpcError: 3002, it is damaged.
-    """
-    if found != [("ok",)]:
-        raise damaged(path, " ".join(" ".join(word for (word,) in found).split()))
-
-
 def _ended(lock_file: int) -> bool:
     """Whether it could be noted that an opening has ended."""
     try:
@@ -407,5 +408,6 @@ def read_beside(path: Path, what: str, query: str) -> list[Any]:
 def reading_beside(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection to a file that is shared, which cannot change it."""
     address = f"{path.absolute().as_uri()}?mode=ro"
-    with contextlib.closing(sqlite3.connect(address, uri=True, timeout=PATIENCE)) as beside:
+    connection = sqlite3.connect(address, uri=True, timeout=PATIENCE, check_same_thread=False)
+    with contextlib.closing(connection) as beside:
         yield beside

@@ -44,6 +44,9 @@ def told(what: str, path: Path) -> Iterator[None]:
             raise _no_room(what, where) from error
         if code == sqlite3.SQLITE_IOERR and (used_up := _what_is_used_up(path)):
             raise _no_room(what, f"{used_up} ({path})") from error
+        if code == sqlite3.SQLITE_INTERRUPT:
+            words = f"{what}: it was given up, as the process stops"
+            raise RpcError(ErrorCode.DATABASE_CONNECTION_ERROR, words, retry_after_ms=1000) from error
         if code == sqlite3.SQLITE_BUSY:
             words = f"{what}: {where}: another program writes to it; end that, and try again"
             raise RpcError(ErrorCode.DATABASE_CONNECTION_ERROR, words, retry_after_ms=1000) from error

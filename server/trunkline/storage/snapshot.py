@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from trunkline.storage.database import CHECK, PATIENCE, require_checked
+from trunkline.storage.checking import check_pages
+from trunkline.storage.database import PATIENCE
 from trunkline.storage.failures import damaged, told
 from trunkline.storage.log import require_whole
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -106,7 +107,7 @@ def copy_of(path: Path, original: Path, versions: Sequence[str]) -> Iterator[sql
     address = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
     with (
         told(f"{original} cannot be read", original),
-        contextlib.closing(sqlite3.connect(address, uri=True, isolation_level=None)) as copy,
+        contextlib.closing(sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)) as copy,
     ):
         for setting in ("trusted_schema = OFF", "cell_size_check = ON"):
             copy.execute(f"PRAGMA {setting}")
@@ -118,7 +119,7 @@ def copy_of(path: Path, original: Path, versions: Sequence[str]) -> Iterator[sql
             raise damaged(original, "it is empty")
         if copy.execute(_SCHEMA).fetchall() != _tables(versions[:version]):
             raise damaged(original, "its tables are not those that Trunkline makes")
-        require_checked(original, copy.execute(CHECK).fetchall())
+        check_pages(original, copy)
         yield copy
 
 

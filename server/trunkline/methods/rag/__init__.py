@@ -2,13 +2,12 @@
 
 It embeds and searches through the hub, so it runs on any executor, whoever owns the collection. Answers are written
 by the model behind ``TRUNKLINE_LLM_BASE_URL`` where that is set, else extracted: made of the documents' own
-sentences. The techniques are ``basic``, which retrieves by meaning, ``hybrid``, by meaning and words, and
-``extractive``: ``basic`` with an extracted answer, whatever model is set.
+sentences. The techniques are in :mod:`trunkline.methods.rag.techniques`, and what modules declare by ``@technique``.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final, cast
@@ -24,23 +23,28 @@ from trunkline.methods.rag.asked import (
     KnownPipelines,
     checked,
     problems_of,
-    unknown_technique,
 )
+from trunkline.methods.rag.completing import Completing
+from trunkline.methods.rag.cross_encoder import CrossEncoderModel, cross_encoder
 from trunkline.methods.rag.endpoints import endpoints_of
 from trunkline.methods.rag.extractive import ExtractiveGenerator
 from trunkline.methods.rag.fallback import Answering
 from trunkline.methods.rag.generated import OpenAIGenerator
+from trunkline.methods.rag.graph import graph
+from trunkline.methods.rag.known import KnownTechniques
+from trunkline.methods.rag.ranking import rerank
 from trunkline.methods.rag.responses import ResponseCache, ResponseSettings
 from trunkline.methods.rag.retrieval import (
     BasicParams,
     Generator,
-    HybridParams,
     LanguageTag,
     RagOptions,
     RagRun,
-    basic,
+    answered,
     in_language,
+    retrieve,
 )
+from trunkline.methods.rag.searching import Services
 from trunkline.methods.rag.signatures import (
     Answer,
     AnswerChunk,
@@ -49,18 +53,15 @@ from trunkline.methods.rag.signatures import (
     GivenConfig,
     InvalidConfig,
     Query,
-    TechniqueName,
+    Retrieved,
 )
 from trunkline.methods.rag.spending import Spending
+from trunkline.methods.rag.techniques import basic, extractive, hybrid
+from trunkline.methods.rag.with_llm import crag, hyde, multi_query
+from trunkline.methods.techniques import Techniques
 
-Technique = Callable[[RagRun, Generator, Context], AsyncGenerator[Chunk, None]]
-
-TECHNIQUES: Final[dict[str, tuple[Technique, type[BasicParams]]]] = {
-    "basic": (basic, BasicParams),
-    "hybrid": (basic, HybridParams),
-    "extractive": (basic, BasicParams),
-}
-"""Name -> the function that runs a technique, and the model of its ``technique_params``."""
+TECHNIQUES: Final = (basic, crag, cross_encoder, extractive, graph, hybrid, hyde, multi_query, rerank)
+"""Those that come with the pack; they are globals of this module, so that an executor's table has them."""
 
 
 ERRORS: Final = {
@@ -75,27 +76,33 @@ ERRORS: Final = {
 """What ``rag.execute`` and ``rag.stream`` raise, see there."""
 
 
-def params_of(technique: str) -> type[BasicParams]:
-    """The params of a technique; of one that there is not, those of ``basic``."""
-    return TECHNIQUES.get(technique, TECHNIQUES["basic"])[1]
-
-
 class RagMethods:
     """The techniques, and the generator the settings chose."""
 
     def __init__(self) -> None:
         self._extractive = ExtractiveGenerator()
         self._generator: Generator = self._extractive
+        self._cross_encoder: CrossEncoderModel | None = None
         self._pipelines = KnownPipelines()
+        self._techniques = KnownTechniques(Techniques(), Services())
         self._responses = ResponseCache(ResponseSettings())
 
-    def load(self, settings: Mapping[str, Any]) -> None:
+    def load(self, settings: Mapping[str, Any], techniques: Techniques) -> None:
         """Extract answers, or have them written where ``settings["llm_base_url"]`` is set.
 
         Raises:
             RpcError: 4001, an endpoint without ``llm_model``; 4002, the library ``openai`` is not installed.
         """
         self._responses = ResponseCache(ResponseSettings.of(settings))
+        self._set_generator(settings)
+        complete = Completing(self._generator).complete if self._generator is not self._extractive else None
+        if settings.get("cross_encoder"):
+            self._cross_encoder = CrossEncoderModel(settings["cross_encoder"])
+        scores = None if self._cross_encoder is None else self._cross_encoder.scores
+        self._techniques = KnownTechniques(techniques, Services(complete, scores))
+        self._techniques.load_installed()
+
+    def _set_generator(self, settings: Mapping[str, Any]) -> None:
         endpoints = endpoints_of(settings)
         if not endpoints:
             return
@@ -117,7 +124,9 @@ class RagMethods:
         return {name: function() for name, function in clear.items() if cache_type in (name, "all")}
 
     async def close(self) -> None:
-        """Close the connections to the language model's endpoint."""
+        """Close the connections to the language model's endpoint, and the thread of the cross-encoder."""
+        if self._cross_encoder is not None:
+            self._cross_encoder.close()
         if isinstance(self._generator, OpenAIGenerator):
             await self._generator.close()
 
@@ -130,8 +139,8 @@ class RagMethods:
         Raises:
             RpcError: 4001, with all that is wrong in ``data.errors``, by path.
         """
-        checked(technique, config or {}, TECHNIQUES)
-        return {"technique": cast("TechniqueName", technique), "config": config or {}}
+        checked(technique, config or {}, self._techniques)
+        return {"technique": technique, "config": config or {}}
 
     @method(
         "rag.execute",
@@ -166,7 +175,7 @@ class RagMethods:
         """
         given = Asked(technique, in_language(options, language), technique_params, fallback)
         asked = await self._asked(ctx, given, pipeline_id)
-        answering = Answering(asked, lambda each: self._begin(query, ctx, each), params_of)
+        answering = Answering(asked, lambda each: self._begin(query, ctx, each), self._params_of)
         async with aclosing(answering.chunks(streams=False)) as source:
             async for _ in source:
                 pass
@@ -203,11 +212,39 @@ class RagMethods:
         """
         given = Asked(technique, in_language(options, language), technique_params, fallback)
         asked = await self._asked(ctx, given, pipeline_id)
-        answering = Answering(asked, lambda each: self._begin(query, ctx, each), params_of)
+        answering = Answering(asked, lambda each: self._begin(query, ctx, each), self._params_of)
         async with aclosing(answering.chunks(streams=True)) as source:
             async for chunk in source:
                 yield cast("AnswerChunk", chunk)
         ctx.set_result(answering.run.result(ctx.worker_id))
+
+    @method(
+        "rag.retrieve",
+        idempotent=True,
+        timeout_ms=120_000,
+        max_timeout_ms=600_000,
+        runs_as="method",
+        technique="technique",
+        errors=ERRORS,
+    )
+    async def retrieve(
+        self,
+        query: Query,
+        ctx: Context,
+        technique: GivenTechnique | None = None,
+        options: RagOptions | None = None,
+        technique_params: GivenParams | None = None,
+        pipeline_id: str | None = None,
+    ) -> Retrieved:
+        """Retrieve the passages for a question by a technique, without an answer.
+
+        Raises:
+            RpcError: as ``rag.execute``.
+        """
+        asked = await self._asked(ctx, Asked(technique, options, technique_params), pipeline_id)
+        run, _ = self._run(query, ctx, asked)
+        await retrieve(run, ctx)
+        return cast("Retrieved", run.retrieved(ctx.worker_id))
 
     async def _asked(self, ctx: Context, given: Asked, pipeline_id: str | None) -> Asked:
         """What a call asks for: what it gives, over that of its pipeline.
@@ -221,7 +258,7 @@ class RagMethods:
             found = await ctx.call("pipeline.get", {"pipeline_id": pipeline_id})
         except RpcError as error:
             raise RpcError(error.code, f"{ctx.method}: {error.message}", maybe_executed=False) from None
-        pipeline = self._pipelines.parsed(found, TECHNIQUES)
+        pipeline = self._pipelines.parsed(found, self._techniques)
         if given.technique not in (None, pipeline.technique):
             words = f"technique: pipeline {pipeline_id!r:.80} is one of {pipeline.technique}; leave technique out"
             raise RpcError(ErrorCode.INVALID_PARAMS, f"{ctx.method}: {words}")
@@ -233,17 +270,29 @@ class RagMethods:
         Raises:
             RpcError: 3001 or -32602.
         """
+        run, generator = self._run(query, ctx, asked)
+        chunks = answered(run, generator, ctx)
+        return run, self._responses.through(run, chunks, ctx) if self._responses.wanted(run) else chunks
+
+    def _run(self, query: str, ctx: Context, asked: Asked) -> tuple[RagRun, Generator]:
+        """A question on its way, and what will answer it.
+
+        Raises:
+            RpcError: 3001, 4001 or -32602.
+        """
         technique = asked.technique or "basic"
-        if technique not in TECHNIQUES:
-            words = f"{ctx.method}: {unknown_technique(technique, TECHNIQUES)}"
-            raise RpcError(ErrorCode.PIPELINE_NOT_FOUND, words, maybe_executed=False)
-        execute, model = TECHNIQUES[technique]
+        if (problem := self._techniques.problem(technique)) is not None:
+            raise RpcError(problem.code, f"{ctx.method}: {problem.message}", maybe_executed=False)
+        plan, model = self._techniques[technique]
         generator = self._extractive if technique == "extractive" else self._generator
         try:
             params = model.model_validate(asked.technique_params or {})
         except ValidationError as error:
             path, words = problems_of(error, "technique_params")[0]
             raise RpcError(ErrorCode.INVALID_PARAMS, f"{ctx.method}: {path}: {words}") from None
-        run = RagRun(technique, query, asked.options or RagOptions(), params, generator.name)
-        chunks = execute(run, generator, ctx)
-        return run, self._responses.through(run, chunks, ctx) if self._responses.wanted(run) else chunks
+        services = self._techniques.services
+        return RagRun(plan, query, asked.options or RagOptions(), params, generator.name, services), generator
+
+    def _params_of(self, technique: str) -> type[BasicParams]:
+        """The params of a technique; of one that there is not, those of ``basic``."""
+        return self._techniques[technique if technique in self._techniques else "basic"][1]

@@ -11,12 +11,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError, WithJsonSchema
 
 from trunkline import ErrorCode, RpcError
 from trunkline.methods.caching import Cleared
+from trunkline.methods.rag.known import KnownTechniques
 from trunkline.methods.rag.retrieval import BasicParams, HybridParams, RagOptions
 
 MAX_KNOWN: Final = 256
 """Pipelines whose parsed config an executor keeps."""
-
-Techniques = Mapping[str, tuple[Any, type[BasicParams]]]
 
 
 class DescribedAs:
@@ -77,7 +76,7 @@ class KnownPipelines:
     def __init__(self) -> None:
         self._known: OrderedDict[str, Asked] = OrderedDict()
 
-    def parsed(self, pipeline: Mapping[str, Any], techniques: Techniques) -> Asked:
+    def parsed(self, pipeline: Mapping[str, Any], techniques: KnownTechniques) -> Asked:
         """What a pipeline gives, from the result of ``pipeline.get``."""
         pipeline_id = pipeline["pipeline_id"]
         known = self._known.get(pipeline_id)
@@ -95,38 +94,33 @@ class KnownPipelines:
         return cleared
 
 
-def checked(technique: str, config: dict[str, Any], techniques: Techniques) -> Asked:
+def checked(technique: str, config: dict[str, Any], techniques: KnownTechniques) -> Asked:
     """A technique and its config, checked.
 
     Raises:
         RpcError: 4001; ``data.errors`` has all that is wrong, ``{path, message}`` each.
     """
     wrong: list[tuple[str, str]] = []
-    if technique not in techniques:
-        wrong.append(("technique", unknown_technique(technique, techniques)))
+    if (problem := techniques.problem(technique)) is not None:
+        wrong.append(("technique", problem.message))
     parsed = PipelineConfig()
     try:
         parsed = PipelineConfig.model_validate(config)
     except ValidationError as error:
         wrong += problems_of(error)
     params = config.get("technique_params")
-    if technique in techniques and isinstance(params, dict):
+    if problem is None and isinstance(params, dict):
         try:
             techniques[technique][1].model_validate(params)
         except ValidationError as error:
             wrong += problems_of(error, "technique_params")
-    if parsed.fallback is not None and parsed.fallback not in techniques:
-        wrong.append(("fallback", unknown_technique(parsed.fallback, techniques)))
+    if parsed.fallback is not None and (problem := techniques.problem(parsed.fallback)) is not None:
+        wrong.append(("fallback", problem.message))
     if wrong:
         words = "; ".join(f"{path}: {message}" for path, message in wrong)
         errors = [{"path": path, "message": message} for path, message in wrong]
         raise RpcError(ErrorCode.INVALID_CONFIGURATION, f"pipeline: {words}", data={"errors": errors})
     return Asked(technique, parsed.options, parsed.technique_params, parsed.fallback)
-
-
-def unknown_technique(technique: str, techniques: Techniques) -> str:
-    """The words for a technique that there is not."""
-    return f"no technique {technique!r:.80}; there are: {', '.join(techniques)}"
 
 
 def problems_of(error: ValidationError, *above: str) -> list[tuple[str, str]]:

@@ -160,6 +160,8 @@ async def _cosines(run: RagRun, ctx: Context) -> dict[str, float]:
     """The cosines of the passages nearest to the question, by id: what a technique ranks by may be anything."""
     assert run.query_vector is not None
     search = {"collection": run.options.collection, "vector": run.query_vector.tolist(), "model": run.model}
+    if run.options.filter is not None:
+        search["filter"] = run.options.filter
     matches = (await ctx.call("vectors.search", search | {"top_k": PASSAGES_SEEN}))["matches"]
     return {match["id"]: match["score"] for match in matches}
 

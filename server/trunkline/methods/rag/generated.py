@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from trunkline import Context, ErrorCode, RpcError
 from trunkline.methods.rag.blocks import headings_of
@@ -27,6 +27,8 @@ SILENCE: Final = 60.0
 """Seconds without a byte after which the endpoint is given up."""
 CHARACTERS_A_TOKEN: Final = 4
 """For the cost of an answer whose endpoint does not say how many tokens there were."""
+MAX_RANK: Final = 9999
+"""What brackets may name where an answer is no answer from documents: they are no citations."""
 TOLD_CAUSES: Final = frozenset({400, 404, 413, 422, 429})
 """The statuses whose cause is in the request: its words are passed on, without secrets."""
 
@@ -127,7 +129,7 @@ class OpenAIGenerator:
         Raises:
             RpcError: see :meth:`parts`.
         """
-        citations = CheckedCitations(len(run.documents))
+        citations = CheckedCitations(len(run.documents) if run.messages is None else MAX_RANK)
         completion = _Completion(endpoint)
         began = False
         try:
@@ -264,6 +266,8 @@ def _retry_after(header: str | None) -> int | None:
 
 def prompt(run: RagRun) -> list[ChatCompletionMessageParam]:
     """The messages for one question."""
+    if run.messages is not None:
+        return cast("list[ChatCompletionMessageParam]", run.messages)
     passages = "\n\n".join(f"[{document.rank}] {_shown(document)}" for document in run.documents)
     instructions = INSTRUCTIONS
     if run.options.language is not None:

@@ -6,15 +6,17 @@ import time
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
 
-from trunkline import Chunk, Context
+from trunkline import Chunk, Context, Passage
 from trunkline.methods.embeddings.client import embed
 from trunkline.methods.languages import base_language, language_of
 from trunkline.methods.rag.filling import Filling, filling_of, progress
 from trunkline.methods.rag.said import nothing_answers, still_filling
+from trunkline.methods.rag.searching import Searching, Services
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -22,19 +24,22 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from trunkline.methods.techniques import Technique
+
 
 LanguageTag = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*$")]
 """Such as ``hr`` or ``pt-BR``."""
 
 
 class RagOptions(BaseModel):
-    """The collection to search, how many documents to retrieve, the language of question and answer (ISO 639-1; by
-    default that of the question, as far as that can be told), and whether a kept answer will do."""
+    """The collection to search, how many documents to retrieve and which, the language of question and answer (ISO
+    639-1; by default that of the question, as far as that can be told), and whether a kept answer will do."""
 
     model_config = ConfigDict(extra="forbid")
 
     collection: Annotated[str, Field(min_length=1)] = "python-reference"
     top_k: Annotated[int, Field(ge=1, le=50)] = 4
+    filter: Annotated[dict[str, Any] | None, Field(description="of passages by metadata, as of vectors.search")] = None
     language: LanguageTag | None = None
     cache: Annotated[bool | None, Field(description="whether a kept answer will do; by default as the hub is set")] = (
         None
@@ -86,11 +91,21 @@ class HybridParams(BasicParams):
     weight: Annotated[float, Field(ge=0, le=100)] | None = None
 
 
+class SameText(TypedDict):
+    """Another passage with the same text, which was left out; ``source`` where its metadata has that."""
+
+    id: str
+    source: NotRequired[str]
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """One retrieved passage; ``rank`` counts from 1, ``score`` is what the technique ranks by.
 
     That is the cosine of the angle to the query with ``basic``, the fused score with ``hybrid``.
+
+    Attributes:
+        also_in: passages of other documents with the same text, which were left out.
     """
 
     rank: int
@@ -98,10 +113,12 @@ class Document:
     score: float
     text: str
     metadata: dict[str, Any]
+    also_in: list[SameText] = field(default_factory=list)
 
     def to_wire(self) -> dict[str, Any]:
         """The document as chunks and results carry it."""
-        return {"rank": self.rank, "id": self.id, "score": self.score, "text": self.text, "metadata": self.metadata}
+        told = {"rank": self.rank, "id": self.id, "score": self.score, "text": self.text, "metadata": self.metadata}
+        return told | {"also_in": self.also_in} if self.also_in else told
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,21 +139,26 @@ class RagRun:
     """One question on its way to an answer. Times in seconds.
 
     Attributes:
+        plan: the technique.
         generator: ``extractive``, or the name of the model that writes.
+        services: what techniques may need beside searches.
+        messages: of a question to a language model alone, what it is sent instead of documents.
         stats: of the collection, before it was searched.
         model: what embedded the query.
         query_vector: of length 1.
         answer: the texts of the parts so far.
         found: the documents answer the question, as far as the generator can tell.
+        times: further durations, by what was done.
         filling: where the collection is still being filled, how far.
         details: further members of the result's ``metadata``.
     """
 
-    technique: str
+    plan: Technique
     query: str
     options: RagOptions
     params: BasicParams
     generator: str
+    services: Services = field(default_factory=Services)
     started: float = field(default_factory=time.perf_counter)
     retrieval_time: float = 0.0
     generation_time: float = 0.0
@@ -147,7 +169,22 @@ class RagRun:
     answer: list[str] = field(default_factory=list)
     found: bool = True
     filling: Filling | None = None
+    times: dict[str, float] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+    messages: list[dict[str, str]] | None = None
+
+    @property
+    def technique(self) -> str:
+        """The name of the technique."""
+        return self.plan.name
+
+    def retrieved(self, worker_id: str) -> dict[str, Any]:
+        """The result of ``rag.retrieve``."""
+        told = self.result(worker_id)
+        del told["success"], told["answer"], told["performance"]["generation_time_ms"]
+        for name in ("generator", "found"):
+            del told["metadata"][name]
+        return told
 
     @property
     def language(self) -> str:
@@ -168,6 +205,7 @@ class RagRun:
                 "total_time_ms": _ms(time.perf_counter() - self.started),
                 "retrieval_time_ms": _ms(self.retrieval_time),
                 "generation_time_ms": _ms(self.generation_time),
+                **{f"{name}_time_ms": _ms(seconds) for name, seconds in self.times.items()},
             },
             "metadata": {
                 "worker_id": worker_id,
@@ -191,8 +229,8 @@ class Generator(Protocol):
         """Yield the parts of the answer. Only called with documents; closing the generator stops the work."""
 
 
-async def basic(run: RagRun, generator: Generator, ctx: Context) -> AsyncGenerator[Chunk, None]:
-    """The techniques ``basic`` and ``hybrid``: retrieve once, then answer from what was found."""
+async def answered(run: RagRun, generator: Generator, ctx: Context) -> AsyncGenerator[Chunk, None]:
+    """Retrieve by the technique, then answer from what was found."""
     await retrieve(run, ctx)
     yield Chunk(
         "metadata",
@@ -216,32 +254,59 @@ async def basic(run: RagRun, generator: Generator, ctx: Context) -> AsyncGenerat
 
 
 async def retrieve(run: RagRun, ctx: Context) -> None:
-    """Embed the query, once, and find the documents nearest to it, with ``hybrid`` also by their words.
+    """Embed the query, and take the first passages of the technique that have different texts.
 
     Raises:
-        RpcError: the error of embedding or search; 4001 where collection and query have different models.
+        RpcError: the error of embedding or search, or the technique's; 4001, collection and query have two models.
     """
     if run.stats is None:
         run.stats = await ctx.call("collections.stats", {"name": run.options.collection})
     run.filling = await filling_of(run.options.collection, run.stats, ctx)
     embedded = await embed(ctx, [run.query])
     run.model, run.query_vector = embedded.model, embedded.vectors[0]
-    search: dict[str, Any] = {
-        "collection": run.options.collection,
-        "vector": run.query_vector.tolist(),
-        "model": run.model,
-        "top_k": run.options.top_k,
-    }
-    if isinstance(run.params, HybridParams):
-        search |= {"text": run.query, "fusion": run.params.fusion, "weight": run.params.weight}
-        matches = (await ctx.call("vectors.hybrid", search))["matches"]
-    else:
-        matches = (await ctx.call("vectors.search", search))["matches"]
-    run.documents = [
-        Document(rank, match["id"], match["score"], match.get("text", ""), match["metadata"])
-        for rank, match in enumerate(matches, 1)
-    ]
+    searching = Searching(run.options.collection, run.options.top_k, run.options.filter, run.services, ctx)
+    searching.keep(run.query, embedded)
+    distinct = Distinct()
+    async with aclosing(run.plan.passages(run.query, run.params, searching)) as passages:
+        async for passage in passages:
+            if len(distinct.documents) >= run.options.top_k and not distinct.has(passage):
+                break
+            distinct.add(passage)
+    run.documents = distinct.documents
+    run.times |= searching.times
+    if searching.notes:
+        run.details["technique"] = searching.notes
     run.retrieval_time = time.perf_counter() - run.started
+
+
+class Distinct:
+    """Documents with different texts: of equal ones the first stays, and names the others."""
+
+    def __init__(self) -> None:
+        self.documents: list[Document] = []
+        self._by_text: dict[str, Document] = {}
+
+    def has(self, passage: Passage) -> bool:
+        """Whether there is a document of this text."""
+        return _folded(passage.text) in self._by_text
+
+    def add(self, passage: Passage) -> None:
+        """Add a passage, or name it where its text is there."""
+        text = _folded(passage.text)
+        if text and (same := self._by_text.get(text)) is not None:
+            other: SameText = {"id": passage.id}
+            source = passage.metadata.get("source")
+            same.also_in.append(other | {"source": source} if isinstance(source, str) else other)
+            return
+        rank = len(self.documents) + 1
+        document = Document(rank, passage.id, passage.score, passage.text, passage.metadata)
+        self.documents.append(document)
+        if text:
+            self._by_text[text] = document
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split())
 
 
 async def answer(run: RagRun, generator: Generator, ctx: Context) -> AsyncGenerator[Part, None]:

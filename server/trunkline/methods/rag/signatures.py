@@ -10,8 +10,9 @@ from typing_extensions import TypedDict
 from trunkline import Chunk
 from trunkline.methods.rag.asked import DescribedAs, PipelineConfig
 from trunkline.methods.rag.filling import Filling
+from trunkline.methods.rag.retrieval import SameText
 
-TechniqueName = Literal["basic", "hybrid", "extractive"]
+TechniqueName = str
 
 Query = Annotated[str, Field(min_length=1, max_length=20_000, pattern=r"\S")]
 
@@ -32,16 +33,22 @@ class Performance(TypedDict):
     total_time_ms: float
     retrieval_time_ms: float
     generation_time_ms: float
+    rerank_time_ms: NotRequired[float]
+    completion_time_ms: NotRequired[float]
 
 
 class RetrievedDocument(TypedDict):
-    """A passage that was retrieved, best first: ``rank`` counts from 1, ``score`` is what the technique ranks by."""
+    """A passage that was retrieved, best first: ``rank`` counts from 1, ``score`` is what the technique ranks by.
+
+    ``also_in`` are passages with the same text, which were left out.
+    """
 
     rank: int
     id: str
     score: float
     text: str
     metadata: dict[str, Any]
+    also_in: NotRequired[list[SameText]]
 
 
 FallbackFrom = TypedDict("FallbackFrom", {"from": str, "code": int, "type": str, "message": str})
@@ -71,7 +78,8 @@ class AnswerMetadata(TypedDict):
     is how likely an extracted answer is one; ``filling`` is there where the collection is still being indexed,
     ``finish_reason`` and what follows it where a language model has written: ``endpoint`` is which one, ``cost`` is in
     the unit of its prices, ``tried`` those that failed before, ``unknown_citations`` ranks that were taken out;
-    ``cache`` where the call asked for a kept answer, and ``cached_at`` where it got one.
+    ``cache`` where the call asked for a kept answer, and ``cached_at`` where it got one; ``technique`` is what the
+    technique tells of itself.
     """
 
     worker_id: str
@@ -91,6 +99,37 @@ class AnswerMetadata(TypedDict):
     cache: NotRequired[Literal["hit", "miss"]]
     cached_at: NotRequired[str]
     fallback: NotRequired[FallbackFrom]
+    technique: NotRequired[dict[str, Any]]
+
+
+class RetrievalPerformance(TypedDict):
+    """Durations in milliseconds: the whole call, and what of it was retrieval, with re-ranking and completions."""
+
+    total_time_ms: float
+    retrieval_time_ms: float
+    rerank_time_ms: NotRequired[float]
+    completion_time_ms: NotRequired[float]
+
+
+class RetrievalMetadata(TypedDict):
+    """How passages were found; the members are those of answers."""
+
+    worker_id: str
+    timestamp: str
+    collection: str
+    embedding_model: str
+    filling: NotRequired[Filling]
+    technique: NotRequired[dict[str, Any]]
+
+
+class Retrieved(TypedDict):
+    """Passages that a technique found, without an answer."""
+
+    technique: TechniqueName
+    query: str
+    retrieved_documents: list[RetrievedDocument]
+    performance: RetrievalPerformance
+    metadata: RetrievalMetadata
 
 
 class Answer(TypedDict):

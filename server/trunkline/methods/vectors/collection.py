@@ -6,14 +6,17 @@ A change is committed to the file, then made in memory, then acknowledged. All o
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from trunkline import ErrorCode, RpcError
 from trunkline.collector import collector_paused
 from trunkline.methods.vectors.changes import Change, Delete, Upsert
-from trunkline.methods.vectors.index import IndexSpec, VectorIndex
-from trunkline.methods.vectors.kept_index import GivenUp, KeptIndex, Writing
+from trunkline.methods.vectors.derived_file import GivenUp
+from trunkline.methods.vectors.index import Building, IndexSpec, VectorIndex
+from trunkline.methods.vectors.kept_index import KeptIndex, Writing
+from trunkline.methods.vectors.kept_structure import KeptStructure
+from trunkline.methods.vectors.kept_words import KeptWords
 from trunkline.methods.vectors.lexicon import Lexicon
 from trunkline.methods.vectors.manifest import Manifest
 from trunkline.methods.vectors.row_check import RowCheck
@@ -30,6 +33,7 @@ class Collection:
         index: what is in it.
         lexicon: the words of its texts, once somebody has looked for words.
         kept: the file that it is read from, in the main.
+        words: the file of what the lexicon has counted.
         versions: which version of a document may be put in.
         closed: deleted, failed, or another process's: it must not be used any more.
         deleted: it is closed because it was deleted.
@@ -47,11 +51,14 @@ class Collection:
         self.versions = Versions(file.generation)
         self._file = file
         self.kept = KeptIndex(file)
+        self.words = KeptWords(file)
+        self._structure = KeptStructure(file)
         with collector_paused():
             loaded = self.kept.load()
             self.index = self._read() if loaded is None else loaded
         file.claim()
         self.kept.sweep()
+        self._structure.sweep()
 
     def _read(self) -> VectorIndex:
         spec = self.manifest.spec
@@ -203,6 +210,18 @@ class Collection:
         self.close()
         return True
 
+    # --- building the index anew, beside ---
+
+    @property
+    def is_building_due(self) -> bool:
+        """Whether the index should be built anew, or kept anew, beside."""
+        return not self.closed and (self.index.due or self._structure.due(self.index))
+
+    def begin_building(self) -> tuple[Building, Callable[[Building], None]]:
+        """Begin to build the index. Returns the building, and what to call for its first step, on any other thread."""
+        work = self._structure.begin(self.index)
+        return self.index.begin_building(), work
+
     # --- rebuilding ---
 
     def rebuild(self, spec: IndexSpec | None = None) -> None:
@@ -250,6 +269,7 @@ class Collection:
         self._file.describe(self.manifest.with_spec(spec))
         self.check_owner()
         self.index.outdate(spec)
+        self._structure.sweep()
 
     # --- the end ---
 

@@ -15,8 +15,10 @@ from trunkline.methods.vectors.structures import (
     Abandoned,
     Flat,
     Found,
+    Graph,
     IndexSpec,
     Kind,
+    Lists,
     Metric,
     Structure,
     build,
@@ -63,17 +65,26 @@ class VectorIndex:
     has it built beside (:class:`Building`) while this one answers.
 
     Args:
-        items: to begin with; their ids differ.
+        items: to begin with; their ids differ. None: a row that is deleted, which only :class:`Flat` cannot have.
         structure: has just their vectors, a row an item; of length 1 where the metric is cosine.
+        built_with: so many vectors the structure was trained with; by default all.
     """
 
-    def __init__(self, spec: IndexSpec, items: Sequence[Item] = (), structure: Structure | None = None) -> None:
+    def __init__(
+        self,
+        spec: IndexSpec,
+        items: Sequence[Item | None] = (),
+        structure: Structure | None = None,
+        built_with: int | None = None,
+    ) -> None:
         self.spec = spec
         self._structure = Flat(spec) if structure is None else structure
         self._items: list[Item | None] = list(items)
-        self._rows = {item.id: row for row, item in enumerate(items)}
+        self._rows = {item.id: row for row, item in enumerate(items) if item is not None}
         self._live = np.ones(max(16, len(items)), dtype=np.bool_)
-        self._built_with = len(items)
+        if len(self._rows) < len(items):
+            self._live[: len(items)] = [item is not None for item in items]
+        self._built_with = len(items) if built_with is None else built_with
         self._matched: dict[Callable[[Item], bool], NDArray[np.int32]] = {}
         self._building: Building | None = None
         self._cannot_be_built = False
@@ -106,6 +117,11 @@ class VectorIndex:
         if self.tombstones > TOMBSTONE_SHARE * len(self._items):
             return True
         return self.spec.kind == "ivf" and len(self) > OUTGROWN * max(self._built_with, POINTS_PER_LIST)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the structure, :attr:`tombstones` included."""
+        return len(self._items)
 
     @property
     def is_building(self) -> bool:
@@ -350,8 +366,9 @@ class VectorIndex:
 
     def begin_building(self) -> Building:
         """Begin to build the structure anew; one at a time. See :class:`Building`."""
+        may_restore = not self._outdated and (self.is_exact or not self.due)
         items, vectors = self.contents()
-        self._building = Building(self.spec, items, vectors)
+        self._building = Building(self.spec, items, vectors, may_restore=may_restore)
         return self._building
 
     def finish_building(self, building: Building) -> bool:
@@ -386,6 +403,11 @@ class VectorIndex:
         self._matched.clear()
         self._building, self._outdated = None, False
 
+    def saved(self) -> tuple[Graph | Lists, list[str | None], int]:
+        """The structure, the ids of its rows (None: a deleted one), and the number of vectors it was trained with."""
+        assert not isinstance(self._structure, Flat)
+        return self._structure, [None if each is None else each.id for each in self._items], self._built_with
+
     def _note(self, ids: Iterable[str]) -> None:
         """Note changed ids for a building under way, and forget filters' results. Called before any change."""
         self._matched.clear()
@@ -406,14 +428,18 @@ class Building:
     :meth:`work`, which takes long; then :meth:`VectorIndex.finish_building`; and the latter two again until it is done.
 
     Attributes:
+        may_restore: a structure that was saved before may be what it begins with (restoring.py).
         changed: ids that were put in or deleted since ``pending`` was taken.
         pending: what the next :meth:`work` does: ids to be deleted, and items to be put in, with their vectors.
         index: what was built so far.
         abandoned: it was given up: set this to end it soon.
     """
 
-    def __init__(self, spec: IndexSpec, items: list[Item], vectors: NDArray[np.float32]) -> None:
-        self._spec = spec
+    def __init__(
+        self, spec: IndexSpec, items: list[Item], vectors: NDArray[np.float32], *, may_restore: bool = False
+    ) -> None:
+        self.spec = spec
+        self.may_restore = may_restore
         self.changed: set[str] = set()
         self.pending: tuple[set[str], list[Item], NDArray[np.float32]] | None = (set(), items, vectors)
         self.index: VectorIndex | None = None
@@ -435,4 +461,8 @@ class Building:
 
     def _build(self, items: list[Item], vectors: NDArray[np.float32]) -> None:
         with contextlib.suppress(Abandoned):
-            self.index = VectorIndex(self._spec, items, build(self._spec, vectors, lambda: not self.abandoned))
+            self.index = VectorIndex(self.spec, items, build(self.spec, vectors, lambda: not self.abandoned))
+
+    def begun_with(self, index: VectorIndex) -> None:
+        """What the first :meth:`work` would build is there already."""
+        self.index, self.pending, self.rounds = index, None, self.rounds + 1

@@ -4,7 +4,7 @@
 
     for each part, some items:  their vectors (little-endian float32, a row an item), then the items (MessagePack)
     the directory (MessagePack): which file this is, and the rows, sizes and CRC-32 of each part
-    the end: where the directory begins, its size and CRC-32, and MAGIC
+    the end: as of all checked files (checked_file.py)
 
 The items of a part are read as what they were, or as nothing: where any number does not fit, :class:`Unusable` says
 why, and the rows are read. Whoever writes the file may be changing the collection meanwhile; which commits have to be
@@ -16,9 +16,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
-import stat
-import struct
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
@@ -29,17 +26,17 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 import numpy as np
 
+from trunkline.methods.vectors import checked_file
 from trunkline.methods.vectors.changes import Item
+from trunkline.methods.vectors.checked_file import CheckedFileWriter
 from trunkline.methods.vectors.structures import Flat, IndexSpec
-from trunkline.methods.vectors.touched import Reference, Unusable, encoded
+from trunkline.methods.vectors.touched import Missing, Reference, Unusable, encoded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMAT_VERSION: Final = 1
 MAGIC: Final = b"trunkline index\n"
-_END: Final = struct.Struct("<QQI16s")
-"""Where the directory begins, its size, its CRC-32, :data:`MAGIC`."""
 _AS_JSON: Final = 1
 """Items that MessagePack cannot hold (a number above 64 bits, no Unicode): JSON, as Python's library writes it."""
 
@@ -75,17 +72,18 @@ _directory: Final = msgspec.msgpack.Decoder(Directory)
 class IndexFileWriter:
     """Writes an index file from its beginning to its end. All of it blocks.
 
-    Attributes:
-        size: of what was written, in bytes.
-
     Args:
         descriptor: of an empty file.
     """
 
     def __init__(self, descriptor: int, reference: Reference, spec: IndexSpec) -> None:
-        self._descriptor = descriptor
-        self.size = 0
+        self._file = CheckedFileWriter(descriptor, MAGIC)
         self._contents = Directory(FORMAT_VERSION, *reference, spec.dimension, spec.metric, [])
+
+    @property
+    def size(self) -> int:
+        """Of what was written, in bytes."""
+        return self._file.size
 
     def add(self, items: Sequence[Item], vectors: NDArray[np.float32]) -> None:
         """Add items, one at least.
@@ -96,8 +94,8 @@ class IndexFileWriter:
         data = vectors.astype("<f4", copy=False).tobytes()
         coding, packed = _pack(items)
         self._contents.parts.append(Part(len(items), len(packed), coding, zlib.crc32(data), zlib.crc32(packed)))
-        self._write(data)
-        self._write(packed)
+        self._file.write(data)
+        self._file.write(packed)
 
     def end(self) -> None:
         """Add the directory: it is complete, and not synced.
@@ -105,14 +103,7 @@ class IndexFileWriter:
         Raises:
             OSError: it cannot be written.
         """
-        directory = _packed.encode(self._contents)
-        self._write(directory + _END.pack(self.size, len(directory), zlib.crc32(directory), MAGIC))
-
-    def _write(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._descriptor, rest) :]
-        self.size += len(data)
+        self._file.end(_packed.encode(self._contents))
 
 
 def _pack(items: Sequence[Item]) -> tuple[int, bytes]:
@@ -140,18 +131,15 @@ def read_index_file(path: Path, reference: Reference, spec: IndexSpec, more: int
         more: items that will be added soon.
 
     Raises:
-        Unusable: it is not there, is another, or is not what was written.
+        Missing: it is not there.
+        Unusable: it is another, or is not what was written.
         OSError: it cannot be read.
     """
     with contextlib.ExitStack() as opened:
         try:
-            # Opening a pipe would wait for who writes to it.
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = opened.enter_context(checked_file.opened(path))
         except FileNotFoundError:
-            raise Unusable("it is gone") from None
-        opened.callback(os.close, descriptor)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Unusable("it is no regular file")
+            raise Missing("it is not there, as after a restore: a backup has none") from None
         directory = _read_directory(descriptor, reference, spec)
         rows = sum(part.rows for part in directory.parts)
         structure = Flat(spec, rows, rows + more)
@@ -164,15 +152,7 @@ def read_index_file(path: Path, reference: Reference, spec: IndexSpec, more: int
 
 
 def _read_directory(descriptor: int, reference: Reference, spec: IndexSpec) -> Directory:
-    size = os.fstat(descriptor).st_size
-    if size < _END.size:
-        raise Unusable("it is cut off")
-    start, length, crc, magic = _END.unpack(_read(descriptor, _END.size, size - _END.size))
-    if magic != MAGIC or start + length + _END.size != size:
-        raise Unusable("it is cut off, or no index file")
-    data = _read(descriptor, length, start)
-    if zlib.crc32(data) != crc:
-        raise Unusable("its directory is not what was written")
+    data, start = checked_file.read_directory(descriptor, MAGIC)
     try:
         version = msgspec.msgpack.decode(data)["format_version"]
         if version != FORMAT_VERSION:
@@ -193,7 +173,7 @@ def _read_vectors(descriptor: int, directory: Directory, memory: NDArray[np.floa
     row = 0
     for part, (at, _), _ in _places(directory):
         rows = memory[row : row + part.rows]
-        _read_into(rows.data.cast("B"), descriptor, at)
+        checked_file.read_into(rows.data.cast("B"), descriptor, at)
         if zlib.crc32(rows.data) != part.vectors_crc:
             raise Unusable(f"its vectors from byte {at} on are not what was written")
         if sys.byteorder == "big":
@@ -204,7 +184,7 @@ def _read_vectors(descriptor: int, directory: Directory, memory: NDArray[np.floa
 def _read_items(descriptor: int, directory: Directory) -> list[Item]:
     items: list[Item] = []
     for part, _, (at, size) in _places(directory):
-        data = _read(descriptor, size, at)
+        data = checked_file.read(descriptor, size, at)
         if zlib.crc32(data) != part.items_crc:
             raise Unusable(f"its items from byte {at} on are not what was written")
         some = _unpack(part.coding, data)
@@ -224,17 +204,3 @@ def _places(directory: Directory) -> Iterator[tuple[Part, Place, Place]]:
     starts = itertools.accumulate((sum(each) for each in sizes), initial=0)
     for part, (vectors, items), at in zip(directory.parts, sizes, starts, strict=False):
         yield part, (at, vectors), (at + vectors, items)
-
-
-def _read(descriptor: int, size: int, at: int) -> bytearray:
-    data = bytearray(size)
-    _read_into(memoryview(data), descriptor, at)
-    return data
-
-
-def _read_into(rest: memoryview, descriptor: int, at: int) -> None:
-    while rest:
-        count = os.preadv(descriptor, [rest], at)
-        if not count:
-            raise Unusable("it is cut off")
-        rest, at = rest[count:], at + count

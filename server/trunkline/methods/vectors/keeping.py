@@ -13,7 +13,8 @@ from typing import Any, Final
 from trunkline import ErrorCode, RpcError
 from trunkline.background import start_task
 from trunkline.methods.vectors.collection import Collection
-from trunkline.methods.vectors.kept_index import GivenUp, Taken, Writing
+from trunkline.methods.vectors.derived_file import GivenUp
+from trunkline.methods.vectors.kept_index import Taken, Writing
 from trunkline.methods.vectors.row_check import RowCheck
 from trunkline.methods.vectors.touched import Unusable
 

@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from trunkline.methods.vectors import kept_structure, kept_words
 from trunkline.methods.vectors.changes import Item
+from trunkline.methods.vectors.derived_file import GivenUp
 from trunkline.methods.vectors.index import VectorIndex
 from trunkline.methods.vectors.index_file import IndexFileWriter, read_index_file
 from trunkline.methods.vectors.rows import CollectionFile
-from trunkline.methods.vectors.touched import PREFIX, Reference, Unusable
+from trunkline.methods.vectors.touched import PREFIX, Missing, Reference, Unusable
 from trunkline.storage.durable import sync_data, whole_file
 
 if TYPE_CHECKING:
@@ -32,14 +34,13 @@ SYNCED_BYTES: Final = 32 * 2**20
 ROOM: Final = 2
 """Times what the file may take has to be free on the disk."""
 
+DERIVED: Final = frozenset({kept_structure.NAME, kept_words.NAME})
+"""Files beside it that are used without being named by the collection's own."""
+
 Taken = tuple[Sequence[Item], "NDArray[np.float32]"]
 """Items, and their vectors, a row an item."""
 
 logger = logging.getLogger("trunkline.vectors")
-
-
-class GivenUp(Exception):
-    """An index file is not written to its end: its collection was closed."""
 
 
 class KeptIndex:
@@ -79,7 +80,8 @@ class KeptIndex:
             index = self._load(reference)
         except (Unusable, OSError) as error:
             where = file.folder if reference is None else reference.path(file.folder)
-            logger.warning("%s: the index file is not used, all rows are read: %s", where, error)
+            level = logging.INFO if isinstance(error, Missing) else logging.WARNING
+            logger.log(level, "%s: the index file is not used, all rows are read: %s", where, error)
             file.forget_index()
             return None
         self.is_unchecked, self._is_first = True, False
@@ -107,7 +109,7 @@ class KeptIndex:
     def sweep(self) -> None:
         """Remove files that are not used. Only the collection's owner may do that, once it has recorded its opening."""
         for path in self._file.folder.glob(f"{PREFIX}*"):
-            if path != self._path:
+            if path != self._path and path.name not in DERIVED:
                 with contextlib.suppress(OSError):
                     if path.is_dir() and not path.is_symlink():
                         shutil.rmtree(path)
@@ -122,11 +124,13 @@ class KeptIndex:
 
     @property
     def size(self) -> int:
-        """What it takes of the disk, in bytes; 0: there is none."""
-        if self._path is not None:
-            with contextlib.suppress(OSError):
-                return self._path.stat().st_size
-        return 0
+        """What it takes of the disk, with those that are derived, in bytes; 0: there is none."""
+        size = 0
+        for path in (self._path, *(self._file.folder / each for each in DERIVED)):
+            if path is not None:
+                with contextlib.suppress(OSError):
+                    size += path.stat().st_size
+        return size
 
     # --- writing ---
 
@@ -173,8 +177,11 @@ class KeptIndex:
         file = self._file
         is_long = file.changed - self._noted_from > max(LEAST, file.count)
         if is_long and file.reference is not None and self._writing is None:
+            former = self._path
             file.forget_index()
-            self.sweep()
+            if former is not None:
+                with contextlib.suppress(OSError):
+                    former.unlink()
 
     @property
     def _path(self) -> Path | None:

@@ -1,4 +1,4 @@
-"""Finding texts by their words: BM25, with the words' English stems. Pure: no file, no clock, no thread of its own.
+"""Finding texts by their words: BM25, with the words' stems. Pure: no file, no clock, no thread of its own.
 
 The scores are Lucene's variant of BM25 (Kamphuis et al., "Which BM25 do you mean?", ECIR 2020), k1 = 1.5, b = 0.75.
 bm25s keeps a table of all words' scores in all texts, which makes searching quick and cannot be changed. So texts that
@@ -8,13 +8,16 @@ many of them the table is made anew: beside (:class:`Building`), while this one 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from itertools import islice
 from math import log
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
+
+from trunkline.methods.languages import DEFAULT_LANGUAGE, language_of, stems
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,23 +28,62 @@ RECENT: Final = 500
 """Texts that may be scored one by one, at least; scoring one takes a few microseconds."""
 RECENT_SHARE: Final = 0.05
 """Of all texts."""
+ARRAYS: Final = ("data", "indices", "indptr")
+"""Of bm25s' table: the scores, the rows that have them, and where those of each word begin."""
 
 
-@cache
-def _stemmer() -> Any:
-    import Stemmer
+FORM: Final = "2"
+"""Of what :func:`words` makes of a text: what is kept of another form is counted anew."""
+SAMPLED: Final = 64
+"""Texts that tell the language of all."""
+SAMPLED_CHARACTERS: Final = 200
+"""Of each of them."""
+_JOINED: Final = re.compile(r"\w*_\w+|[a-z]+[A-Z]\w*")
+_PARTS: Final = re.compile(r"[A-Z]?[^\W_A-Z]+|[A-Z]+(?![^\W_A-Z])")
 
-    return Stemmer.Stemmer("english")
+
+def words(texts: Sequence[str], language: str) -> list[list[str]]:
+    """The stems of the words of each text, without those that mean nothing by themselves (``the``, ``of``).
+
+    Identifiers are found as a whole and by their parts: ``sqlite3_open_v2`` by ``open``, ``readWrite`` by ``write``.
+    Scripts without spaces give pairs of characters.
+
+    Args:
+        language: whose stems and stop words; one for texts and queries, whatever single texts are in.
+    """
+    return [stems(_with_parts(text), language) for text in texts]
 
 
-def words(texts: Sequence[str]) -> list[list[str]]:
-    """The stems of the words of each text, without those that mean nothing by themselves (``the``, ``of``)."""
-    import bm25s
+def language_of_texts(texts: Iterable[str]) -> str:
+    """The language of most of the first texts."""
+    told = Counter(language_of(text[:SAMPLED_CHARACTERS]) for text in islice(texts, SAMPLED))
+    return told.most_common(1)[0][0] if told else DEFAULT_LANGUAGE
 
-    found: list[list[str]] = bm25s.tokenize(
-        list(texts), stopwords="en", stemmer=_stemmer(), return_ids=False, show_progress=False
-    )
-    return found
+
+def _with_parts(text: str) -> str:
+    """A text, and behind it the parts of its identifiers."""
+    parts = [part for joined in _JOINED.findall(text) for part in _PARTS.findall(joined)]
+    return f"{text}\n{' '.join(parts)}" if parts else text
+
+
+class Statistics(NamedTuple):
+    """What was counted in all texts when an index was made: it stays as it is from then on.
+
+    Attributes:
+        ids: of the texts, a row of the table each.
+        lengths_sum: the number of words in all of them.
+        frequencies: in how many texts each word is.
+        vocabulary: the number of each word in the table.
+        scores: by their names, the arrays of bm25s' table: a score for each word of each text.
+        language: whose stems the words are.
+    """
+
+    ids: list[str]
+    lengths_sum: int
+    frequencies: Counter[str]
+    vocabulary: dict[str, int]
+    scores: dict[str, NDArray[Any]]
+    language: str = DEFAULT_LANGUAGE
 
 
 class LexicalIndex:
@@ -49,19 +91,16 @@ class LexicalIndex:
 
     Args:
         texts: to begin with.
+        made: what was counted in texts before, of which these are those that are still there; by default it is counted.
     """
 
-    def __init__(self, texts: Mapping[str, str]) -> None:
-        self._ids = list(texts)
-        self._rows = {each: row for row, each in enumerate(self._ids)}
-        tokens = words([*texts.values()])
-        self._table = _table(tokens)
-        self._lengths_sum = sum(map(len, tokens))
+    def __init__(self, texts: Mapping[str, str], made: Statistics | None = None) -> None:
+        self.statistics = made = _counted(texts) if made is None else made
+        self._ids, self._lengths_sum, self._frequencies = made.ids, made.lengths_sum, made.frequencies
+        self._table = _table(made)
+        self._rows = {each: row for row, each in enumerate(self._ids) if each in texts}
         self._recent: dict[str, Counter[str]] = {}
-        self._frequencies: Counter[str] = Counter()
-        for each in tokens:
-            self._frequencies.update(set(each))
-        self._gone = np.zeros(len(self._ids), dtype=np.bool_)
+        self._gone = np.array([each not in self._rows for each in self._ids], dtype=np.bool_)
 
     @property
     def due(self) -> bool:
@@ -72,7 +111,7 @@ class LexicalIndex:
     def put(self, texts: Mapping[str, str]) -> None:
         """Add texts; those whose id is known replace what is there."""
         self.remove(texts)
-        for each, tokens in zip(texts, words([*texts.values()]), strict=True):
+        for each, tokens in zip(texts, words([*texts.values()], self.statistics.language), strict=True):
             self._recent[each] = Counter(tokens)
 
     def remove(self, ids: Iterable[str]) -> None:
@@ -85,7 +124,7 @@ class LexicalIndex:
 
     def search(self, query: str) -> Scores:
         """The scores of all texts for a query."""
-        tokens = list(dict.fromkeys(words([query])[0]))
+        tokens = list(dict.fromkeys(words([query], self.statistics.language)[0]))
         return Scores(self._ids, self._rows, self._in_table(tokens), self._in_recent(tokens))
 
     def _in_table(self, tokens: list[str]) -> NDArray[np.float32]:
@@ -160,12 +199,34 @@ class Scores:
         return [(self._ids[row], float(scores[row])) for row in rows.tolist()]
 
 
-def _table(tokens: list[list[str]]) -> Any:
-    """bm25s' table; None where there is not one word in all texts, which it cannot take."""
+def _counted(texts: Mapping[str, str]) -> Statistics:
+    """The statistics of some texts. Takes long for many."""
     import bm25s
 
-    if not any(tokens):
+    language = language_of_texts(texts.values())
+    tokens = words([*texts.values()], language)
+    frequencies: Counter[str] = Counter()
+    for each in tokens:
+        frequencies.update(set(each))
+    vocabulary, scores = {}, {}
+    if frequencies:  # bm25s cannot take texts without one word
+        table = bm25s.BM25(k1=K1, b=B, method="lucene")
+        table.index(tokens, show_progress=False)
+        vocabulary = table.vocab_dict
+        scores = {name: table.scores[name] for name in ARRAYS}
+    return Statistics([*texts], sum(map(len, tokens)), frequencies, vocabulary, scores, language)
+
+
+def _table(made: Statistics) -> Any:
+    """bm25s' table; None where there is not one word in all texts."""
+    import bm25s
+
+    if not made.scores:
         return None
     table = bm25s.BM25(k1=K1, b=B, method="lucene")
-    table.index(tokens, show_progress=False)
+    numbers = set(made.vocabulary.values())  # all of these are what its own load() sets
+    scores = {**made.scores, "num_docs": len(made.ids)}
+    vars(table).update(
+        scores=scores, vocab_dict=made.vocabulary, unique_token_ids_set=numbers, nonoccurrence_array=None
+    )
     return table

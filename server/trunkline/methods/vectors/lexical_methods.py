@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Final, NotRequired
 
 from pydantic import Field
@@ -56,7 +57,7 @@ class LexicalMethods(collection_methods.CollectionMethods):
     async def lexical(
         self, collection: Name, text: Text, ctx: Context, top_k: TopK = 5, filter: Filter | None = None
     ) -> Matches:
-        """Find items by the words of a text (BM25, English stems), best first.
+        """Find items by the words of a text (BM25, stems of the collection's language), best first.
 
         The first search of a collection makes an index of its words, which takes a second for some 10,000 texts.
 
@@ -135,22 +136,29 @@ class LexicalMethods(collection_methods.CollectionMethods):
         return collection.lexicon
 
     async def _make(self, collection: Collection, ctx: Context) -> None:
-        def begin() -> dict[str, str]:
+        def begin() -> tuple[dict[str, str], int]:
             lexicon = collection.lexicon = collection.lexicon or Lexicon()
             lexicon.begin()
-            return {item.id: item.text for item in collection.index.items() if item.text is not None}
+            texts = {item.id: item.text for item in collection.index.items() if item.text is not None}
+            return texts, collection.words.position
 
-        texts = await self.owner.run(collection, ctx, begin)
+        texts, position = await self.owner.run(collection, ctx, begin)
         assert collection.lexicon is not None
-        index = None
+        index = restored = None
         try:
-            index = await asyncio.to_thread(LexicalIndex, texts)
+            if collection.lexicon.index is None:
+                index = restored = await asyncio.to_thread(collection.words.restored, texts)
+            if index is None:
+                index = await asyncio.to_thread(LexicalIndex, texts)
         except ModuleNotFoundError as error:
             raise RpcError(
                 ErrorCode.MISSING_DEPENDENCIES, f"{ctx.method} needs {error.name}: pip install 'trunkline[ml]'"
             ) from error
         finally:
             await ctx.run_in_thread(collection.lexicon.finish, index)
+        if restored is None:  # what was counted does not change any more
+            keep = partial(collection.words.keep, index.statistics, texts, position, lambda: not collection.closed)
+            start_task(asyncio.to_thread(keep), "words file")
 
 
 def _scores(lexicon: Lexicon, text: str) -> Scores:

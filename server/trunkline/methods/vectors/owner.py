@@ -190,21 +190,24 @@ class CollectionOwner:
         index = collection.index
         if index in self._builds:
             return self._builds[index][0]
-        if collection.closed or not index.due:
+        if not collection.is_building_due:
             return None
         buildings: list[Building] = []
-        task = start_task(self._build(index, buildings, ctx.run_in_thread), "build", expected=Exception)  # see _built
+        task = start_task(
+            self._build(collection, buildings, ctx.run_in_thread), "build", expected=Exception
+        )  # see _built
         self._builds[index] = (task, buildings)
         task.add_done_callback(functools.partial(self._built, index))
         return task
 
-    async def _build(self, index: VectorIndex, buildings: list[Building], in_thread: InThread) -> None:
-        building: Building = await in_thread(index.begin_building)
+    async def _build(self, collection: Collection, buildings: list[Building], in_thread: InThread) -> None:
+        index = collection.index
+        building, work = await in_thread(collection.begin_building)
         buildings.append(building)
         done = False
         while not done:
-            await asyncio.to_thread(building.work)
-            done = await in_thread(index.finish_building, building)
+            await asyncio.to_thread(work, building)
+            work, done = Building.work, await in_thread(index.finish_building, building)
 
     def _built(self, index: VectorIndex, task: asyncio.Task[None]) -> None:
         if index in self._builds and self._builds[index][0] is task:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -9,7 +11,8 @@ from typing import Final
 
 from trunkline.methods.vectors.row_format import require_rows
 from trunkline.methods.vectors.rows import CollectionFile, require_count
-from trunkline.storage.database import CHECK, reading_beside, require_checked
+from trunkline.storage.checking import check_pages
+from trunkline.storage.database import reading_beside
 from trunkline.storage.failures import told
 from trunkline_protocol.principals import DEFAULT_TENANT
 
@@ -38,10 +41,14 @@ class RowCheck:
         self._path: Path = file.path
         self._dimension = file.manifest.dimension
         self._given_up = threading.Event()
+        self._checking: sqlite3.Connection | None = None
 
     def give_up(self) -> None:
-        """End it soon. Where SQLite looks through the pages, that may take some seconds."""
+        """End it soon."""
         self._given_up.set()
+        if (checking := self._checking) is not None:
+            with contextlib.suppress(sqlite3.ProgrammingError):  # it is being closed
+                checking.interrupt()
 
     def run(self) -> None:
         """Look through the rows.
@@ -50,9 +57,15 @@ class RowCheck:
             RpcError: 3002, something is not what was written; 5001, it cannot be read.
         """
         with told(f"the rows in {self._path} cannot be looked through", self._path), reading_beside(self._path) as file:
-            require_checked(self._path, file.execute(CHECK).fetchall())
-            if self._given_up.is_set():
+            self._checking = file
+            try:
+                check_pages(self._path, file)
+            except sqlite3.OperationalError:
+                if not self._given_up.is_set():
+                    raise
                 return
+            finally:
+                self._checking = None
             ((count, found),) = file.execute(_COUNTS, [DEFAULT_TENANT]).fetchall()
             require_count(found, count, self._path)
             last, pause = -1 << 63, 0.0

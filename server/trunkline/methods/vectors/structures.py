@@ -36,6 +36,8 @@ FLAT_BELOW: Final = 2000
 """Below so many vectors, comparing all of them is as fast as any structure, and exact."""
 SLICE: Final = 4096
 """Vectors that are added at a time, so that a long building can be given up in between."""
+SAVED_AT_ONCE: Final = 2**20
+"""Bytes of a structure that are written or read at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,19 +174,32 @@ class Flat:
 class Graph:
     """HNSW (Malkov and Yashunin, 2016): walks a graph of neighbours from the far to the near.
 
-    Raises:
-        Abandoned: ``go_on`` said so.
+    Args:
+        index: faiss' own, with what is in it.
     """
 
-    def __init__(self, spec: IndexSpec, vectors: NDArray[np.float32], go_on: Callable[[], bool]) -> None:
+    def __init__(self, spec: IndexSpec, index: Any) -> None:
         self._ef = spec.params.get("ef_search", 100)
-        self._index: Any = faiss.IndexHNSWFlat(spec.dimension, spec.params.get("m", 16), spec.faiss_metric)
-        self._index.hnsw.efConstruction = spec.params.get("ef_construction", 100)
-        _fill(self._index, vectors, go_on)
+        self._index = index
+
+    @classmethod
+    def of(cls, spec: IndexSpec, vectors: NDArray[np.float32], go_on: Callable[[], bool]) -> Graph:
+        """The graph of these vectors.
+
+        Raises:
+            Abandoned: ``go_on`` said so.
+        """
+        index = faiss.IndexHNSWFlat(spec.dimension, spec.params.get("m", 16), spec.faiss_metric)
+        index.hnsw.efConstruction = spec.params.get("ef_construction", 100)
+        _fill(index, vectors, go_on)
+        return cls(spec, index)
 
     def add(self, vectors: NDArray[np.float32]) -> None:
         """Append rows."""
         self._index.add(np.ascontiguousarray(vectors))
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
 
     def vectors(self, rows: list[int] | None = None) -> NDArray[np.float32]:
         """A copy of some rows, or of all."""
@@ -207,24 +222,37 @@ class Graph:
 class Lists:
     """IVF: vectors in lists around centres (k-means); the lists whose centres are nearest are looked through.
 
-    Raises:
-        Abandoned: ``go_on`` said so.
+    Args:
+        index: faiss' own, with what is in it.
     """
 
-    def __init__(self, spec: IndexSpec, vectors: NDArray[np.float32], go_on: Callable[[], bool]) -> None:
+    def __init__(self, spec: IndexSpec, index: Any) -> None:
+        self._lists = int(index.nlist)
+        self._probes = min(self._lists, spec.params.get("probes", max(16, self._lists // 8)))
+        self._index = index
+
+    @classmethod
+    def of(cls, spec: IndexSpec, vectors: NDArray[np.float32], go_on: Callable[[], bool]) -> Lists:
+        """The lists of these vectors.
+
+        Raises:
+            Abandoned: ``go_on`` said so.
+        """
         most = max(1, len(vectors) // POINTS_PER_LIST)
-        lists = min(most, spec.params.get("lists", int(4 * len(vectors) ** 0.5)))
-        self._lists = lists
-        self._probes = min(lists, spec.params.get("probes", max(16, lists // 8)))
-        self._centres = faiss.IndexFlat(spec.dimension, spec.faiss_metric)
-        self._index: Any = faiss.IndexIVFFlat(self._centres, spec.dimension, lists, spec.faiss_metric)
-        self._index.train(np.ascontiguousarray(vectors))
-        self._index.make_direct_map(True)
-        _fill(self._index, vectors, go_on)
+        count = min(most, spec.params.get("lists", int(4 * len(vectors) ** 0.5)))
+        centres = faiss.IndexFlat(spec.dimension, spec.faiss_metric)
+        index = faiss.IndexIVFFlat(centres, spec.dimension, count, spec.faiss_metric)
+        index.train(np.ascontiguousarray(vectors))
+        index.make_direct_map(True)
+        _fill(index, vectors, go_on)
+        return cls(spec, index)
 
     def add(self, vectors: NDArray[np.float32]) -> None:
         """Append rows, to the lists there are."""
         self._index.add(np.ascontiguousarray(vectors))
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
 
     def vectors(self, rows: list[int] | None = None) -> NDArray[np.float32]:
         """A copy of some rows, or of all."""
@@ -263,7 +291,56 @@ def build(spec: IndexSpec, vectors: NDArray[np.float32], go_on: Callable[[], boo
     """
     if spec.kind == "flat" or len(vectors) < spec.flat_below:
         return Flat.of(spec, vectors)
-    return Graph(spec, vectors, go_on) if spec.kind == "hnsw" else Lists(spec, vectors, go_on)
+    kind = Graph if spec.kind == "hnsw" else Lists
+    return kind.of(spec, vectors, go_on)
+
+
+def built_with(spec: IndexSpec) -> dict[str, str]:
+    """What a structure is built with: one that was saved with anything else is another one."""
+    params = {name: str(spec.params.get(name, "")) for name in ("m", "ef_construction", "lists")}
+    about = {"kind": spec.kind, "metric": spec.metric, "dimension": str(spec.dimension)}
+    return {**about, **params, "faiss": str(faiss.__version__)}
+
+
+def save(structure: Graph | Lists, write: Callable[[bytes], object]) -> None:
+    """Write a structure, its vectors included, some bytes at a time.
+
+    Raises:
+        OSError: what ``write`` raises, or another error of faiss.
+    """
+    failures: list[Exception] = []
+
+    def written(data: bytes) -> int:
+        try:
+            write(data)
+        except Exception as error:
+            failures.append(error)
+            return 0
+        return len(data)
+
+    try:
+        faiss.write_index(structure._index, faiss.PyCallbackIOWriter(written, SAVED_AT_ONCE))
+    except Exception as error:
+        raise failures[0] if failures else OSError(str(error)) from error
+
+
+def load(spec: IndexSpec, read: Callable[[int], bytes]) -> Graph | Lists:
+    """A structure as it was saved: with :func:`built_with`, and by who was trusted, as faiss believes what it reads.
+
+    Args:
+        read: gives so many bytes, or fewer where there are no more.
+
+    Raises:
+        ValueError: it is none of this kind, dimension and metric.
+    """
+    try:
+        index = faiss.read_index(faiss.PyCallbackIOReader(read, SAVED_AT_ONCE))
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
+    kind = faiss.IndexHNSWFlat if spec.kind == "hnsw" else faiss.IndexIVFFlat
+    if not isinstance(index, kind) or (index.d, index.metric_type) != (spec.dimension, spec.faiss_metric):
+        raise ValueError(f"it is a {type(index).__name__} of dimension {index.d}")
+    return Graph(spec, index) if spec.kind == "hnsw" else Lists(spec, index)
 
 
 def _fill(index: Any, vectors: NDArray[np.float32], go_on: Callable[[], bool]) -> None:

@@ -45,6 +45,10 @@ class Unusable(Exception):
     """An index file cannot be used. The message says why."""
 
 
+class Missing(Unusable):
+    """An index file is not there: it may be removed at any time, and no backup has it."""
+
+
 class Reference(NamedTuple):
     """Which index file is used.
 

@@ -1,0 +1,40 @@
+"""Having SQLite look through all pages of a file, which takes long, and ending that early."""
+
+from __future__ import annotations
+
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Final
+
+from trunkline.storage.failures import damaged
+
+CHECK: Final = "PRAGMA quick_check(1)"
+AGAIN: Final = 0.02
+"""Seconds after which a check that had not begun is interrupted again."""
+
+
+def check_pages(path: Path, connection: sqlite3.Connection) -> None:
+    """Look through all pages of a file.
+
+    Another thread does it, as a signal is handled between two steps of Python only: where its handler raises, the check
+    ends, and so does this. ``connection.interrupt()`` ends it, too.
+
+    Args:
+        connection: to the file, which may be used by any thread.
+
+    Raises:
+        RpcError: 3002, it is damaged.
+        sqlite3.Error: it cannot be read, or the check was interrupted.
+    """
+    with ThreadPoolExecutor(1, "quick_check") as beside:
+        found = beside.submit(lambda: connection.execute(CHECK).fetchall())
+        try:
+            rows = found.result()
+        except BaseException:
+            while not found.done():
+                connection.interrupt()
+                wait([found], AGAIN)
+            raise
+    if rows != [("ok",)]:
+        raise damaged(path, " ".join(" ".join(word for (word,) in rows).split()))
