@@ -93,8 +93,7 @@ class Settings(ServiceSettings, PhoenixSettings, TenantSettings, AccessSettings,
     llm_endpoints: tuple[EndpointSettings, ...] = Field(
         (),
         max_length=20,
-        description="JSON: endpoints, tried in this order: `base_url`, `model`, and `name`, `api_key`, `params`, "
-        "`input_price`, `output_price` (of a million tokens)",
+        description="JSON: endpoints, tried in this order: see docs/retrieval.md",
     )
     llm_budget: float = Field(
         0.0, ge=0, description="what they may cost a day (UTC), in the unit of the prices; 0 = no limit"

@@ -9,7 +9,7 @@ import pytest
 for library in ("sentencex", "py3langid", "regex", "Stemmer", "bm25s"):
     pytest.importorskip(library)
 
-from trunkline.methods.languages import language_of, sentence_spans, stems, words  # noqa: E402
+from trunkline.methods.languages import language_of, question_stems, sentence_spans, stems, words  # noqa: E402
 
 SENTENCES = {
     "de": ["Das gilt z.B. für den 3. Mai.", "Dr. Müller hat es geprüft.", "Wirklich?"],
@@ -83,6 +83,13 @@ def test_words_inside_a_run_without_spaces_are_found() -> None:
 )
 def test_forms_of_a_word_have_one_stem(language: str, one: str, other: str) -> None:
     assert stems(one, language) == stems(other, language)
+
+
+def test_the_grammar_of_a_question_is_not_what_it_is_about() -> None:
+    assert question_stems("备份可以进行吗？", "zh") == ["备份", "份可", "可以", "以进", "进行"]
+    assert question_stems("猫はどこですか", "ja") == stems("猫はどこですか", "ja")
+    assert question_stems("東京のバス", "ja") == ["東京", "バス"]
+    assert question_stems("Where is the file?", "en") == ["file"]
 
 
 def test_words_that_say_nothing_are_left_out_where_they_are_known() -> None:

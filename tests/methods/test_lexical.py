@@ -20,13 +20,13 @@ texts = st.lists(st.sampled_from(VOCABULARY), max_size=12).map(" ".join)
 
 def naive(corpus: dict[str, str], query: str) -> dict[str, float]:
     """BM25, Lucene's variant, as the paper writes it."""
-    tokens = dict(zip(corpus, words([*corpus.values()]), strict=True)) if corpus else {}
+    tokens = dict(zip(corpus, words([*corpus.values()], "en"), strict=True)) if corpus else {}
     mean = sum(map(len, tokens.values())) / len(tokens) if tokens else 0
     scores = {}
     for each, own in tokens.items():
         counts = Counter(own)
         score = 0.0
-        for term in set(words([query])[0]):
+        for term in set(words([query], "en")[0]):
             frequency = sum(term in other for other in tokens.values())
             weight = log(1 + (len(tokens) - frequency + 0.5) / (frequency + 0.5))
             if counts[term]:

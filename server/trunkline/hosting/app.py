@@ -243,7 +243,7 @@ class HubParts:
 
     def _jobs_disk(self, settings: Settings) -> tuple[JobStore, DiskThread]:
         """Where the jobs are, and what writes there."""
-        return JobStore(settings.data.absolute() / "jobs"), DiskThread()
+        return JobStore(settings.data.absolute() / "jobs"), DiskThread("jobs")
 
     def _pool(self, settings: Settings, kind: type[ExecutorPool] = ExecutorPool) -> ExecutorPool:
         groups = self._groups(settings)

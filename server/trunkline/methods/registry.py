@@ -18,7 +18,7 @@ from trunkline.methods.context import Context
 from trunkline.methods.declaration import Batch, MethodOptions, RegistrationError
 from trunkline.methods.event_types import declared_topics
 from trunkline.methods.marks import MARK, hidden_in, marked_by, nothing_marked, place_of
-from trunkline.methods.techniques import Techniques
+from trunkline.methods.techniques import Techniques, told_with
 from trunkline.methods.user_errors import Outcome
 from trunkline_protocol.catalogue import BatchLimits, Catalogue, Kind, Lane, MethodInfo, TopicInfo, pack_of
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -258,7 +258,7 @@ class Registry:
     def catalogue(self) -> Catalogue:
         """The registered methods and topics, as data."""
         topics = {pattern: topic for each in self._topics.values() for pattern, topic in each.items()}
-        infos = [bound.info for bound in self.methods.values()]
+        infos = [told_with(self.techniques, bound.info) for bound in self.methods.values()]
         return Catalogue(infos, list(self.packs), topics=list(topics.values()))
 
 

@@ -22,11 +22,13 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Final, Literal, Protocol, TypeVar, get_args, get_type_hints
 
+import msgspec
 from pydantic import BaseModel
 
 from trunkline.methods.declaration import RegistrationError, unfit
 from trunkline.methods.marks import keep_mark, place_of
 from trunkline.methods.user_errors import bounded, log_failure, new_error_id, told
+from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 MARK: Final = "__trunkline_technique__"
@@ -214,6 +216,43 @@ class Techniques(Mapping[str, Technique]):
     def remove_module(self, module: str) -> None:
         """Forget the techniques of a module."""
         self._of.pop(module, None)
+
+
+def told_with(techniques: Techniques, info: MethodInfo) -> MethodInfo:
+    """What is told of a method that takes a technique: the names that there are, and the params of all of them.
+
+    Only a parameter whose schema lists names (``enum``) is told anew, and of ``technique_params`` what has properties.
+    """
+    if info.technique is None or not techniques:
+        return info
+    members = {name: schema for each in techniques.values() for name, schema in _members(each).items()}
+    parameters = []
+    for each in info.parameters:
+        schema = each.schema
+        if each.name in (info.technique, "fallback"):
+            schema = _replaced(schema, "enum", sorted(techniques))
+        elif each.name == "technique_params":
+            schema = _replaced(schema, "properties", members)
+        parameters.append(msgspec.structs.replace(each, schema=schema))
+    return msgspec.structs.replace(info, parameters=parameters)
+
+
+def _members(technique: Technique) -> dict[str, Any]:
+    """The JSON schema of each of a technique's params; of models within it, that they are objects."""
+    properties: dict[str, Any] = technique.params.model_json_schema().get("properties", {})
+    return {name: {} if "$ref" in str(schema) else schema for name, schema in properties.items()}
+
+
+def _replaced(schema: Any, keyword: str, value: Any) -> Any:
+    """A schema with another value of a keyword, in its alternatives, too; properties are added."""
+    if not isinstance(schema, dict):
+        return schema
+    told = dict(schema)
+    if keyword in told:
+        told[keyword] = told[keyword] | value if isinstance(value, dict) else value
+    if "anyOf" in told:
+        told["anyOf"] = [_replaced(each, keyword, value) for each in told["anyOf"]]
+    return told
 
 
 def _check(passage: object) -> None:

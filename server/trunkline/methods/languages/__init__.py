@@ -9,7 +9,7 @@ from __future__ import annotations
 from trunkline.methods.languages.detection import DEFAULT_LANGUAGE, base_language, language_of
 from trunkline.methods.languages.models import is_english, knows
 from trunkline.methods.languages.sentences import sentence_spans
-from trunkline.methods.languages.words import count_words, stems, stop_words, words
+from trunkline.methods.languages.words import count_words, question_stems, stems, stop_words, words
 
 __all__ = [
     "DEFAULT_LANGUAGE",
@@ -18,6 +18,7 @@ __all__ = [
     "is_english",
     "knows",
     "language_of",
+    "question_stems",
     "sentence_spans",
     "stems",
     "stop_words",

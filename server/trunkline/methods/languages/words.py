@@ -26,6 +26,10 @@ _STOP_WORDS: Final = {
     "da": "DANISH", "de": "GERMAN", "en": "EN_PLUS", "es": "SPANISH", "fr": "FRENCH", "it": "ITALIAN", "nl": "DUTCH",
     "no": "NORWEGIAN", "pt": "PORTUGUESE", "ru": "RUSSIAN", "sv": "SWEDISH", "tr": "TURKISH",
 }  # fmt: skip
+_GRAMMAR: Final = {
+    "zh": frozenset("的了吗呢吧是么怎哪谁什何我你请"),
+    "ja": frozenset(map(chr, range(0x3041, 0x3097))),  # Hiragana: particles and endings
+}
 _UNSPACED: Final = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ー"
 
 
@@ -42,6 +46,14 @@ def stems(text: str, language: str = DEFAULT_LANGUAGE) -> list[str]:
     stemmer = _stemmer(base)
     found: list[str] = kept if stemmer is None else stemmer.stemWords(kept)
     return found
+
+
+def question_stems(text: str, language: str = DEFAULT_LANGUAGE) -> list[str]:
+    """The stems of a question that say what it is about: of pairs of characters, those without grammar in them."""
+    found = stems(text, language)
+    grammar = _GRAMMAR.get(base_language(language))
+    said = [each for each in found if grammar is None or not grammar & {*each}]
+    return said or found
 
 
 def count_words(text: str) -> int:

@@ -56,7 +56,7 @@ _NAME: Final = re.compile(
     r"|(?<!\w)/[\w.-]+/|\b[a-z]+-[a-z]+\b|\b[A-Z]{3,}\b|="
 )
 _NUMBER: Final = re.compile(r"\d")
-_PROPER: Final = re.compile(r"(?<=[^.?!] )[A-Z][\w-]*|\w*\d\w*")
+_PROPER: Final = re.compile(r"(?<=[^.?!] )[A-Z][\w-]+|\w*\d\w*")
 
 
 @dataclass(frozen=True, slots=True)

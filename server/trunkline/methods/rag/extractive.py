@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trunkline import Context
 from trunkline.methods.embeddings.client import embed
-from trunkline.methods.languages import count_words, knows, language_of, stems
+from trunkline.methods.languages import count_words, knows, language_of, question_stems, stems
 from trunkline.methods.rag.blocks import blocks_of, headings_of
 from trunkline.methods.rag.evidence import Asked, Seen, Weighed, confidence, proper_names, weighed
-from trunkline.methods.rag.retrieval import Document, Part, RagRun
+from trunkline.methods.rag.retrieval import BasicParams, Document, Part, RagRun
 from trunkline.methods.rag.units import Unit, units_of
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class ExtractiveGenerator:
         run.read(embedded.tokens)
         language = candidates[0].language
         by_meaning = knows(run.model, language)
-        asked = Asked.of(run.query, frozenset(stems(run.query, language)))
+        asked = Asked.of(run.query, frozenset(question_stems(run.query, language)))
         seen = _seen(candidates, embedded.vectors @ run.query_vector, await _cosines(run, ctx))
         ranked = weighed(asked, seen, by_meaning=by_meaning)
         names = frozenset(stems(proper_names(run.query), language))
@@ -83,8 +83,9 @@ class ExtractiveGenerator:
         run.details["confidence"] = round(sure, 3)
         if sure < run.params.min_confidence:
             return
+        worthy = [each for each in ranked if not by_meaning or each.cosine >= run.params.min_score]
         last: Candidate | None = None
-        for each in chosen(candidates, ranked, embedded.vectors, run):
+        for each in chosen(candidates, worthy, embedded.vectors, run.params):
             run.found = True
             candidate = candidates[each.row]
             yield Part(separator(last, candidate) + cited(candidate), source_of(candidate, each.cosine))
@@ -107,10 +108,9 @@ def candidates_of(documents: Sequence[Document]) -> list[Candidate]:
 
 
 def chosen(
-    candidates: Sequence[Candidate], ranked: Sequence[Weighed], vectors: NDArray[np.float32], run: RagRun
+    candidates: Sequence[Candidate], ranked: Sequence[Weighed], vectors: NDArray[np.float32], params: BasicParams
 ) -> Iterator[Weighed]:
     """The units of an answer: the best ones that fit, no two of which say the same."""
-    params = run.params
     room = params.max_words
     rows: list[int] = []
     taken: dict[int, int] = {}
@@ -120,7 +120,7 @@ def chosen(
         if len(rows) == params.max_sentences or room <= 0:
             return
         too_long = candidate.words > room and bool(rows)
-        if too_long or each.cosine < params.min_score or taken.get(rank, 0) == params.per_document:
+        if too_long or taken.get(rank, 0) == params.per_document:
             continue
         if any(float(vectors[each.row] @ vectors[row]) >= NEAR_DUPLICATE for row in rows):
             continue
@@ -161,6 +161,8 @@ async def _cosines(run: RagRun, ctx: Context) -> dict[str, float]:
     """The cosines of the passages nearest to the question, by id: what a technique ranks by may be anything."""
     assert run.query_vector is not None
     search = {"collection": run.options.collection, "vector": run.query_vector.tolist(), "model": run.model}
+    if run.options.filter is not None:
+        search["filter"] = run.options.filter
     matches = (await ctx.call("vectors.search", search | {"top_k": PASSAGES_SEEN}))["matches"]
     return {match["id"]: match["score"] for match in matches}
 

@@ -27,6 +27,8 @@ BEST: Final = 5
 """Passages whose entities are searched for."""
 ENTITIES_READ: Final = 64
 """Of one passage."""
+MAX_NAME: Final = 200
+"""Characters of a heading."""
 STEPS: Final = 20
 """Of the power iteration; the ranking does not change any more by then."""
 DAMPING: Final = 0.5
@@ -67,8 +69,9 @@ async def graph(query: str, params: GraphParams, retrieval: Retrieval) -> AsyncI
 def entities(passage: Passage) -> list[str]:
     """What a passage names: its headings, and names and identifiers in its text, each once."""
     headings = passage.metadata.get("headings")
-    own = [each for each in headings if isinstance(each, str)] if isinstance(headings, list) else []
-    return [*dict.fromkeys([*own, *_ENTITY.findall(passage.text)])][:ENTITIES_READ]
+    own = [each[:MAX_NAME] for each in headings if isinstance(each, str)] if isinstance(headings, list) else []
+    named = [each for each in [*own, *_ENTITY.findall(passage.text)] if each.strip()]
+    return [*dict.fromkeys(named)][:ENTITIES_READ]
 
 
 def ranked(passages: Sequence[Passage]) -> list[Passage]:

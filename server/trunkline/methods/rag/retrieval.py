@@ -14,6 +14,7 @@ from typing_extensions import TypedDict
 from trunkline import Chunk, Context, Passage
 from trunkline.methods.embeddings.client import embed
 from trunkline.methods.languages import base_language, language_of
+from trunkline.methods.rag.filling import Filling, filling_of, progress
 from trunkline.methods.rag.said import nothing_answers, still_filling
 from trunkline.methods.rag.searching import Searching, Services
 
@@ -135,13 +136,6 @@ class Part:
     source: dict[str, Any] | None = None
 
 
-class Filling(TypedDict):
-    """The number of items in a collection that is being filled, and the expected number."""
-
-    items: int
-    expected_items: int
-
-
 @dataclass(slots=True)
 class RagRun:
     """One question on its way to an answer. Times in seconds.
@@ -157,7 +151,7 @@ class RagRun:
         answer: the texts of the parts so far.
         found: the documents answer the question, as far as the generator can tell.
         times: further durations, by what was done.
-        filling: where the collection is still being filled, how many items are in and how many are to be.
+        filling: where the collection is still being filled, how far.
         details: further members of the result's ``metadata``.
         asked: the question, where ``query`` is what a follow-up was rewritten to.
         read_tokens: that the embedding model has read for it; None where it does not tell.
@@ -284,7 +278,7 @@ async def retrieve(run: RagRun, ctx: Context) -> None:
     """
     if run.stats is None:
         run.stats = await ctx.call("collections.stats", {"name": run.options.collection})
-    run.filling = _filling(run.stats)
+    run.filling = await filling_of(run.options.collection, run.stats, ctx)
     embedded = await embed(ctx, [run.query])
     run.model, run.query_vector = embedded.model, embedded.vectors[0]
     run.read(embedded.tokens)
@@ -354,15 +348,7 @@ async def _parts(run: RagRun, generator: Generator, ctx: Context) -> AsyncGenera
         run.found = False
         yield Part(nothing_answers(run.options.collection, run.language))
     if run.filling is not None:
-        items, expected = run.filling["items"], run.filling["expected_items"]
-        yield Part("\n\n" + still_filling(run.options.collection, items, expected, run.language))
-
-
-def _filling(stats: dict[str, Any]) -> Filling | None:
-    expected = stats["metadata"].get("expected_items")
-    if not isinstance(expected, int) or stats["count"] >= expected:
-        return None
-    return {"items": stats["count"], "expected_items": expected}
+        yield Part("\n\n" + still_filling(run.options.collection, *progress(run.filling), run.language))
 
 
 def _usage(read: int) -> dict[str, int]:

@@ -9,7 +9,8 @@ from typing_extensions import TypedDict
 
 from trunkline import Chunk
 from trunkline.methods.rag.asked import DescribedAs, PipelineConfig
-from trunkline.methods.rag.retrieval import Filling, SameText
+from trunkline.methods.rag.filling import Filling
+from trunkline.methods.rag.retrieval import SameText
 
 TechniqueName = str
 

@@ -74,10 +74,8 @@ async def hyde(query: str, params: HydeParams, retrieval: Retrieval) -> AsyncIte
     """
     said = (await retrieval.complete(SUPPOSE, query, params.passage_tokens)).strip()[:MAX_QUERY]
     retrieval.note("passage", said)
-    rankings = [await retrieval.hybrid(query, FOUND)]
-    if said:
-        rankings.append(await retrieval.search(said, FOUND))
-    for passage in fused(rankings):
+    supposed = await retrieval.search(said, FOUND) if said else []
+    for passage in fused([supposed, await retrieval.hybrid(query, FOUND)]):
         yield passage
 
 
@@ -101,14 +99,14 @@ async def crag(query: str, params: BasicParams, retrieval: Retrieval) -> AsyncIt
 
 
 def fused(rankings: Sequence[Sequence[Passage]]) -> list[Passage]:
-    """One ranking of several, by reciprocal rank fusion."""
+    """One ranking of several, by reciprocal rank fusion; of equal ones that of the first ranking comes first."""
     scores: dict[str, float] = {}
     passages: dict[str, Passage] = {}
     for ranking in rankings:
         for rank, passage in enumerate(ranking, 1):
             passages.setdefault(passage.id, passage)
             scores[passage.id] = scores.get(passage.id, 0.0) + 1 / (RANK_CONSTANT + rank)
-    return [replace(passages[id], score=scores[id]) for id in sorted(scores, key=lambda id: (-scores[id], id))]
+    return [replace(passages[id], score=scores[id]) for id in sorted(scores, key=lambda id: -scores[id])]
 
 
 async def _helpful(query: str, passages: Sequence[Passage], retrieval: Retrieval) -> list[Passage]:

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from trunkline.methods.vectors.derived_file import DerivedFile, GivenUp, reading_derived, write_derived
-from trunkline.methods.vectors.lexical import ARRAYS, K1, B, LexicalIndex, Statistics
+from trunkline.methods.vectors.lexical import ARRAYS, FORM, K1, B, LexicalIndex, Statistics
 from trunkline.methods.vectors.row_format import as_text
 from trunkline.methods.vectors.rows import CollectionFile
 from trunkline.methods.vectors.touched import Unusable, encoded
@@ -40,6 +40,7 @@ class Counts(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     words: list[bytes]
     numbers: list[int]
     frequencies: list[int]
+    language: str
 
 
 _counts: Final = msgspec.msgpack.Decoder(Counts)
@@ -95,6 +96,7 @@ class KeptWords:
                 [encoded(each) for each in statistics.vocabulary],
                 [*statistics.vocabulary.values()],
                 [statistics.frequencies[each] for each in statistics.vocabulary],
+                statistics.language,
             )
         )
         arrays = [statistics.scores[name].astype(type_, copy=False) for name, type_ in zip(ARRAYS, TYPES, strict=True)]
@@ -113,7 +115,8 @@ def _made_of() -> dict[str, str]:
     import bm25s
     import Stemmer
 
-    return {"k1": str(K1), "b": str(B), "bm25s": str(bm25s.__version__), "stemmer": str(Stemmer.version())}
+    versions = {"bm25s": str(bm25s.__version__), "stemmer": str(Stemmer.version()), "form": FORM}
+    return {"k1": str(K1), "b": str(B), **versions}
 
 
 def _digest(text: str) -> bytes:
@@ -130,6 +133,6 @@ def _read(file: DerivedFile) -> tuple[Statistics, list[bytes]]:
     except (msgspec.MsgspecError, ValueError) as error:
         raise Unusable(f"its parts are not what this version of Trunkline writes: {error}") from error
     scores = dict(zip(ARRAYS, (data, indices, indptr), strict=True))
-    return Statistics([as_text(each) for each in counts.ids], counts.lengths_sum, frequencies, vocabulary, scores), (
-        counts.digests
-    )
+    ids = [as_text(each) for each in counts.ids]
+    statistics = Statistics(ids, counts.lengths_sum, frequencies, vocabulary, scores, counts.language)
+    return statistics, counts.digests

@@ -1,4 +1,4 @@
-"""Finding texts by their words: BM25, with the words' English stems. Pure: no file, no clock, no thread of its own.
+"""Finding texts by their words: BM25, with the words' stems. Pure: no file, no clock, no thread of its own.
 
 The scores are Lucene's variant of BM25 (Kamphuis et al., "Which BM25 do you mean?", ECIR 2020), k1 = 1.5, b = 0.75.
 bm25s keeps a table of all words' scores in all texts, which makes searching quick and cannot be changed. So texts that
@@ -8,13 +8,16 @@ many of them the table is made anew: beside (:class:`Building`), while this one 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from itertools import islice
 from math import log
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
+
+from trunkline.methods.languages import DEFAULT_LANGUAGE, language_of, stems
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,21 +32,38 @@ ARRAYS: Final = ("data", "indices", "indptr")
 """Of bm25s' table: the scores, the rows that have them, and where those of each word begin."""
 
 
-@cache
-def _stemmer() -> Any:
-    import Stemmer
+FORM: Final = "2"
+"""Of what :func:`words` makes of a text: what is kept of another form is counted anew."""
+SAMPLED: Final = 64
+"""Texts that tell the language of all."""
+SAMPLED_CHARACTERS: Final = 200
+"""Of each of them."""
+_JOINED: Final = re.compile(r"\w*_\w+|[a-z]+[A-Z]\w*")
+_PARTS: Final = re.compile(r"[A-Z]?[^\W_A-Z]+|[A-Z]+(?![^\W_A-Z])")
 
-    return Stemmer.Stemmer("english")
+
+def words(texts: Sequence[str], language: str) -> list[list[str]]:
+    """The stems of the words of each text, without those that mean nothing by themselves (``the``, ``of``).
+
+    Identifiers are found as a whole and by their parts: ``sqlite3_open_v2`` by ``open``, ``readWrite`` by ``write``.
+    Scripts without spaces give pairs of characters.
+
+    Args:
+        language: whose stems and stop words; one for texts and queries, whatever single texts are in.
+    """
+    return [stems(_with_parts(text), language) for text in texts]
 
 
-def words(texts: Sequence[str]) -> list[list[str]]:
-    """The stems of the words of each text, without those that mean nothing by themselves (``the``, ``of``)."""
-    import bm25s
+def language_of_texts(texts: Iterable[str]) -> str:
+    """The language of most of the first texts."""
+    told = Counter(language_of(text[:SAMPLED_CHARACTERS]) for text in islice(texts, SAMPLED))
+    return told.most_common(1)[0][0] if told else DEFAULT_LANGUAGE
 
-    found: list[list[str]] = bm25s.tokenize(
-        list(texts), stopwords="en", stemmer=_stemmer(), return_ids=False, show_progress=False
-    )
-    return found
+
+def _with_parts(text: str) -> str:
+    """A text, and behind it the parts of its identifiers."""
+    parts = [part for joined in _JOINED.findall(text) for part in _PARTS.findall(joined)]
+    return f"{text}\n{' '.join(parts)}" if parts else text
 
 
 class Statistics(NamedTuple):
@@ -55,6 +75,7 @@ class Statistics(NamedTuple):
         frequencies: in how many texts each word is.
         vocabulary: the number of each word in the table.
         scores: by their names, the arrays of bm25s' table: a score for each word of each text.
+        language: whose stems the words are.
     """
 
     ids: list[str]
@@ -62,6 +83,7 @@ class Statistics(NamedTuple):
     frequencies: Counter[str]
     vocabulary: dict[str, int]
     scores: dict[str, NDArray[Any]]
+    language: str = DEFAULT_LANGUAGE
 
 
 class LexicalIndex:
@@ -89,7 +111,7 @@ class LexicalIndex:
     def put(self, texts: Mapping[str, str]) -> None:
         """Add texts; those whose id is known replace what is there."""
         self.remove(texts)
-        for each, tokens in zip(texts, words([*texts.values()]), strict=True):
+        for each, tokens in zip(texts, words([*texts.values()], self.statistics.language), strict=True):
             self._recent[each] = Counter(tokens)
 
     def remove(self, ids: Iterable[str]) -> None:
@@ -102,7 +124,7 @@ class LexicalIndex:
 
     def search(self, query: str) -> Scores:
         """The scores of all texts for a query."""
-        tokens = list(dict.fromkeys(words([query])[0]))
+        tokens = list(dict.fromkeys(words([query], self.statistics.language)[0]))
         return Scores(self._ids, self._rows, self._in_table(tokens), self._in_recent(tokens))
 
     def _in_table(self, tokens: list[str]) -> NDArray[np.float32]:
@@ -181,7 +203,8 @@ def _counted(texts: Mapping[str, str]) -> Statistics:
     """The statistics of some texts. Takes long for many."""
     import bm25s
 
-    tokens = words([*texts.values()])
+    language = language_of_texts(texts.values())
+    tokens = words([*texts.values()], language)
     frequencies: Counter[str] = Counter()
     for each in tokens:
         frequencies.update(set(each))
@@ -191,7 +214,7 @@ def _counted(texts: Mapping[str, str]) -> Statistics:
         table.index(tokens, show_progress=False)
         vocabulary = table.vocab_dict
         scores = {name: table.scores[name] for name in ARRAYS}
-    return Statistics([*texts], sum(map(len, tokens)), frequencies, vocabulary, scores)
+    return Statistics([*texts], sum(map(len, tokens)), frequencies, vocabulary, scores, language)
 
 
 def _table(made: Statistics) -> Any:

@@ -57,7 +57,7 @@ class LexicalMethods(collection_methods.CollectionMethods):
     async def lexical(
         self, collection: Name, text: Text, ctx: Context, top_k: TopK = 5, filter: Filter | None = None
     ) -> Matches:
-        """Find items by the words of a text (BM25, English stems), best first.
+        """Find items by the words of a text (BM25, stems of the collection's language), best first.
 
         The first search of a collection makes an index of its words, which takes a second for some 10,000 texts.
 
