@@ -17,6 +17,7 @@ from trunkline.control.tenant_store import TenantStore
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.tenant_messages import UsedOnDay
+from trunkline_protocol.tokens import TokensUsed
 
 KEPT_DAYS: Final = 400
 MAX_TENANTS: Final = 100_000
@@ -69,19 +70,31 @@ class TenantUsage:
 
     def count(self, call: Call, code: int) -> None:
         """Count a call that has ended; ``code`` is 0 for success. Called only where :attr:`is_on`."""
-        tenant = call.tenant
-        used = self._today.get(tenant)
-        if used is None:
-            if len(self._today) >= MAX_TENANTS:
-                tenant = ""
-            used = self._today.setdefault(tenant, UsedOnDay(day=self._day))
-        self._changed.add(tenant)
+        used = self._of(call.tenant)
         used.executor_seconds += call.ran
         if not call.outer_method:
             used.calls += 1
             used.failed += code != 0
             used.bytes_in += len(call.params)
             used.bytes_out += call.bytes_out
+
+    def count_tokens(self, tenant: str, tokens: TokensUsed) -> None:
+        """Count a request to a language model. Called only where :attr:`is_on`."""
+        used = self._of(tenant)
+        used.llm_requests += 1
+        used.llm_requests_untold += not tokens.told
+        used.prompt_tokens += tokens.prompt
+        used.completion_tokens += tokens.completion
+
+    def _of(self, tenant: str) -> UsedOnDay:
+        """What a tenant used today, which is about to change."""
+        used = self._today.get(tenant)
+        if used is None:
+            if len(self._today) >= MAX_TENANTS:
+                tenant = ""
+            used = self._today.setdefault(tenant, UsedOnDay(day=self._day))
+        self._changed.add(tenant)
+        return used
 
     async def of(self, tenant: str, first: str, last: str) -> list[UsedOnDay]:
         """What a tenant used on each day from ``first`` to ``last``, as far as it used anything.

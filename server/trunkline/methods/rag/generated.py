@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Final
 
 from trunkline import Context, ErrorCode, RpcError
+from trunkline.methods.rag.llm_tokens import counted
 from trunkline.methods.rag.retrieval import Part, RagRun
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class OpenAIGenerator:
         """
         began = False
         try:
-            stream = await self._client.chat.completions.create(
+            stream = await counted(self._client, ctx)(
                 model=self.name,
                 messages=prompt(run),
                 max_tokens=run.params.max_tokens,
