@@ -81,10 +81,10 @@ class TenantUsage:
     def count_tokens(self, tenant: str, tokens: TokensUsed) -> None:
         """Count a request to a language model. Called only where :attr:`is_on`."""
         used = self._of(tenant)
-        used.llm_requests += 1
-        used.llm_requests_untold += not tokens.told
-        used.prompt_tokens += tokens.prompt
-        used.completion_tokens += tokens.completion
+        counted = {"llm_requests": 1, "llm_requests_untold": not tokens.told}
+        counted |= {"prompt_tokens": tokens.prompt, "completion_tokens": tokens.completion}
+        for name, number in counted.items():
+            setattr(used, name, getattr(used, name) + number)
 
     def _of(self, tenant: str) -> UsedOnDay:
         """What a tenant used today, which is about to change."""
