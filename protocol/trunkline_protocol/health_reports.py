@@ -180,6 +180,13 @@ class ServiceHealth(msgspec.Struct):
     latency_ms: float | None = msgspec.field(name="latencyMs")
 
 
+class NamedServiceHealth(ServiceHealth, kw_only=True):
+    """The body of ``GET /health/<name>``: what the last probe of a service elsewhere found."""
+
+    service: str
+    timestamp: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+
+
 class DetailedServices(DetailedHealth, kw_only=True):
     """The body of ``GET /health/detailed``: the result of ``health.detailed``, and the status of each part by name."""
 

@@ -25,6 +25,13 @@ MAX_CLAIMS_BYTES: Final = 4096
 NO_CLAIMS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
+class StorageQuotas(msgspec.Struct, frozen=True):
+    """How much a tenant's collections may hold: items, and bytes on the disk; 0 is no limit."""
+
+    items: int = 0
+    bytes: int = 0
+
+
 class Principal(msgspec.Struct, frozen=True):
     """Who makes a call: the principal of the outermost call, through however many methods and jobs.
 
@@ -34,6 +41,7 @@ class Principal(msgspec.Struct, frozen=True):
         tenant: whose it is; ``default`` where the credentials name none.
         claims: those of the credentials that the hub's settings pass on; not to be changed.
         collections: patterns of the collections that it may use; None sets no limit.
+        quotas: what its tenant may store, as methods that store are told; None sets no limit.
     """
 
     name: str
@@ -41,6 +49,7 @@ class Principal(msgspec.Struct, frozen=True):
     tenant: str = DEFAULT_TENANT
     claims: Mapping[str, Any] = NO_CLAIMS
     collections: tuple[str, ...] | None = None
+    quotas: StorageQuotas | None = None
 
     def may_use(self, collection: str) -> bool:
         """Whether the principal may use a collection. The hub has checked the one that a call names."""
@@ -67,6 +76,11 @@ def encode_principal(
     return _encoder.encode(members if collections is None else members | {"collections": collections})
 
 
+def with_quotas(encoded: bytes, quotas: StorageQuotas) -> bytes:
+    """A principal that :func:`encode_principal` has written, and what its tenant may store."""
+    return b'%b,"quotas":%b}' % (encoded[:-1], _encoder.encode(quotas))
+
+
 def principal_from(members: Mapping[str, Any]) -> Principal:
     """The principal that these members describe; unknown ones are ignored."""
     claims = MappingProxyType(dict(members.get("claims") or {}))
@@ -77,6 +91,7 @@ def principal_from(members: Mapping[str, Any]) -> Principal:
         members.get("tenant", DEFAULT_TENANT),
         claims,
         None if collections is None else tuple(collections),
+        None if (quotas := members.get("quotas")) is None else StorageQuotas(**quotas),
     )
 
 

@@ -17,18 +17,21 @@ State = Literal["active", "suspended", "deleting"]
 
 
 Quota = Annotated[int, Meta(ge=0, le=2**31)]
+Size = Annotated[int, Meta(ge=0, le=2**53)]
 Rate = Annotated[float, Meta(ge=0, le=2**31)]
 
 
 class Quotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How much a tenant may have: ``connections`` open, ``jobs`` that are not over, ``calls`` in flight, and calls a
-    second (``rate``). 0: as the settings say of each.
+    """How much a tenant may have: ``connections`` open, ``jobs`` that are not over, ``calls`` in flight, calls a second
+    (``rate``), ``items`` in its collections, and ``bytes`` that these take of the disk. 0: as the settings say of each.
     """
 
     connections: Quota = 0
     jobs: Quota = 0
     calls: Quota = 0
     rate: Rate = 0
+    items: Size = 0
+    bytes: Size = 0
 
 
 class QuotaChanges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,6 +41,8 @@ class QuotaChanges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     jobs: Quota | UnsetType = UNSET
     calls: Quota | UnsetType = UNSET
     rate: Rate | UnsetType = UNSET
+    items: Size | UnsetType = UNSET
+    bytes: Size | UnsetType = UNSET
 
 
 NO_QUOTAS: Final = Quotas()
@@ -126,6 +131,9 @@ Day = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$", description="
 class UsedOnDay(msgspec.Struct, kw_only=True):
     """What a tenant used on a day: calls that came from outside, their bytes of params and results, jobs' attempts as
     calls, and the time that these, and the calls that methods made for them, were in executors.
+
+    ``prompt_tokens`` and ``completion_tokens`` are of the ``llm_requests`` that these made to language models, as far
+    as their endpoints told; ``llm_requests_untold`` are those of which they did not.
     """
 
     day: Day
@@ -134,6 +142,10 @@ class UsedOnDay(msgspec.Struct, kw_only=True):
     executor_seconds: float = 0.0
     bytes_in: int = 0
     bytes_out: int = 0
+    llm_requests: int = 0
+    llm_requests_untold: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
 
 
 class TenantUsageParams(msgspec.Struct, forbid_unknown_fields=True, rename={"first": "from", "last": "to"}):
@@ -145,12 +157,15 @@ class TenantUsageParams(msgspec.Struct, forbid_unknown_fields=True, rename={"fir
 
 
 class TenantUsageReport(msgspec.Struct):
-    """Result of ``tenants.usage``: ``days`` on which it used anything, and what it stores now, in bytes on the disk."""
+    """Result of ``tenants.usage``: ``days`` on which it used anything, and what its collections hold now: items, and
+    bytes on the disk.
+    """
 
     tenant: Name
     days: list[UsedOnDay]
     collections: int
     collection_bytes: int
+    collection_items: int
 
 
 class TenantDeleted(msgspec.Struct):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -21,6 +24,7 @@ from trunkline.control.probes import Probes
 from trunkline.control.services import detailed_services
 from trunkline.hub.principal import Principal
 from trunkline.settings.naming import SettingsError
+from trunkline.testing import MockHub
 
 
 @asynccontextmanager
@@ -170,3 +174,40 @@ def test_over_http(tmp_path: Path) -> None:
             )
             assert hub.get("/ready").status == 503
             assert hub.get("/health").status == 200
+
+
+async def test_the_health_of_one_service_has_a_page_of_its_own(tmp_path: Path) -> None:
+    with reserved_port() as port:
+        services = {"brain": f"tcp://127.0.0.1:{port}"}
+    listener = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", port)
+    async with MockHub(services=services, token="secret", data=tmp_path) as mock:
+        base = mock.url.replace("ws://", "http://").removesuffix("/ws")
+
+        def asked(name: str, token: str = "secret") -> tuple[int, Any]:
+            request = urllib.request.Request(f"{base}/health/{name}", headers={"Authorization": f"Bearer {token}"})
+            try:
+                with urllib.request.urlopen(request) as answer:
+                    return answer.status, json.loads(answer.read())
+            except urllib.error.HTTPError as error:
+                body = error.read()
+                return error.code, json.loads(body) if body.startswith(b"{") else None
+
+        status, told = await asyncio.to_thread(asked, "brain")
+        assert (status, told["status"], told["latencyMs"]) == (503, "starting", None), "not probed yet"
+        probes = mock._running().parts.health.probes
+        await probes.probe()
+        status, told = await asyncio.to_thread(asked, "brain")
+        assert (status, told["service"], told["status"]) == (200, "brain", "healthy")
+        assert told["latencyMs"] >= 0
+        assert told["timestamp"]
+        listener.close()
+        await listener.wait_closed()
+        await probes.probe()
+        status, told = await asyncio.to_thread(asked, "brain")
+        assert (status, told["status"], told["latencyMs"]) == (503, "unhealthy", None)
+        assert (await asyncio.to_thread(asked, "heart"))[0] == 404
+        assert (await asyncio.to_thread(asked, "detailed"))[1]["services"]["brain"]["status"] == "unhealthy"
+        assert (await asyncio.to_thread(asked, "brain", "wrong"))[0] == 401
+    async with MockHub(data=tmp_path) as mock:
+        base = mock.url.replace("ws://", "http://").removesuffix("/ws")
+        assert (await asyncio.to_thread(asked, "brain"))[0] == 404, "nothing is configured"

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.hub import RunningHub
 from trunkline.config import Settings
+from trunkline.observe.tenant_calls import READINGS
 from trunkline_protocol.errors import ErrorCode
 
 ROOT: Final = Path(__file__).parents[2]
@@ -96,6 +97,7 @@ def test_the_dashboard(known: set[str]) -> None:
 
 
 WITH_TLS = "trunkline_tls_certificate_end_time_seconds"
+WITH_TENANTS: Final = {f"trunkline_tenant_{name}_total" for name, _, _ in READINGS}
 """What only a hub with a certificate has: tests/edge/test_tls.py."""
 
 
@@ -138,7 +140,7 @@ def test_the_handbook_has_every_alert_error_and_metric(families: dict[str, Any])
     for code in ErrorCode:
         assert f"- **{code.name} {int(code)}**:" in text
     known = {name + suffix for name, family in families.items() for suffix in (*SUFFIXES[family.type], "")}
-    assert set(re.findall(r"\btrunkline_\w+", text)) <= known | {WITH_TLS}
+    assert set(re.findall(r"\btrunkline_\w+", text)) <= known | {WITH_TLS} | WITH_TENANTS
     for name, family in families.items():
         assert name + (SUFFIXES[family.type][0] if family.type == "counter" else "") in text, name
 

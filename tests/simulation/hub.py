@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from trunkline.jobs.disk import DiskThread
 from typing_extensions import override
 
 from tests.simulation.connection import Connection
@@ -25,7 +26,6 @@ from trunkline.hosting.app import HubParts
 from trunkline.hosting.lifecycle import CLOSE_RESTART, EXECUTOR_ABORT_GRACE, EXECUTOR_STOP_GRACE
 from trunkline.hub.callees import KeptMethod
 from trunkline.hub.principal import Handshake
-from trunkline.jobs.disk import DiskThread
 from trunkline.jobs.store import JobStore
 
 EXECUTORS: Final = 2

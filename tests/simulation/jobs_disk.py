@@ -19,9 +19,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
+from trunkline.jobs.disk import DiskThread
 from typing_extensions import override
 
-from trunkline.jobs.disk import DiskThread
 from trunkline.jobs.store import JobStore
 from trunkline_protocol.errors import ErrorCode, RpcError
 

@@ -8,6 +8,9 @@ from contextlib import AbstractContextManager
 from typing import Any, Final
 from unittest.mock import patch
 
+from trunkline.jobs.disk import DiskThread
+from trunkline.jobs.runner import JobRunner
+
 from tests.simulation.run import Outcome, simulate
 from trunkline.client.received_events import Position, _Place
 from trunkline.client.streams import StreamCall
@@ -23,9 +26,7 @@ from trunkline.hub.registrations import Registrations
 from trunkline.hub.resumption import SessionLink
 from trunkline.hub.router import Router
 from trunkline.jobs import runner
-from trunkline.jobs.disk import DiskThread
 from trunkline.jobs.job import Job, Started
-from trunkline.jobs.runner import JobRunner
 from trunkline.jobs.service import Jobs
 from trunkline_protocol.calls import Call
 from trunkline_protocol.session import SessionCore

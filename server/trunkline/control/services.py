@@ -1,16 +1,23 @@
-"""``GET /health/detailed``: the result of ``health.detailed``, with the status of each part by name."""
+"""``GET /health/detailed``: the result of ``health.detailed`` with the status of each part; and that of one service."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 
 from trunkline.control.health import HealthWatch
 from trunkline_protocol.calls import Caller
-from trunkline_protocol.health_reports import DetailedServices, ExecutorStatus, ServiceHealth, Status
+from trunkline_protocol.health_reports import (
+    DetailedServices,
+    ExecutorStatus,
+    NamedServiceHealth,
+    ServiceHealth,
+    Status,
+)
 
 HUB: Final = "hub"
 _STATUSES: Final[dict[ExecutorStatus, Status]] = {
@@ -35,6 +42,14 @@ async def detailed_services(health: HealthWatch, who: Caller) -> DetailedService
     }
     services |= health.probes.services
     return DetailedServices(**msgspec.structs.asdict(said), uptime=said.uptime_seconds, services=services)
+
+
+def service(health: HealthWatch, name: str) -> NamedServiceHealth | None:
+    """What is known of one of the services elsewhere; None where the settings name no such one."""
+    found = health.probes.services.get(name)
+    if found is None:
+        return None
+    return NamedServiceHealth(found.status, found.latency_ms, service=name, timestamp=datetime.now(UTC).isoformat())
 
 
 async def loop_latency() -> float:

@@ -18,6 +18,7 @@ from trunkline.hub.connection import ClientCall
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.tenant_messages import UsedOnDay
+from trunkline_protocol.tokens import TokensUsed
 
 KEPT_DAYS: Final = 400
 MAX_TENANTS: Final = 100_000
@@ -75,9 +76,7 @@ class TenantUsage:
             tenant, is_outermost = call.connection.principal.tenant, True
         else:
             tenant, is_outermost = call.tenant, not call.outer_method
-        used = self._today.get(tenant)
-        if used is None:
-            used = self._begin(tenant)
+        used = self._today.get(tenant) or self._of(tenant)
         if call.ran:
             used.executor_seconds += call.ran
         if is_outermost:
@@ -87,10 +86,22 @@ class TenantUsage:
             if code:
                 used.failed += 1
 
-    def _begin(self, tenant: str) -> UsedOnDay:
-        if len(self._today) >= MAX_TENANTS:
-            tenant = ""
-        return self._today.setdefault(tenant, UsedOnDay(day=self._day))
+    def count_tokens(self, tenant: str, tokens: TokensUsed) -> None:
+        """Count a request to a language model. Called only where :attr:`is_on`."""
+        used = self._of(tenant)
+        counted = {"llm_requests": 1, "llm_requests_untold": not tokens.told}
+        counted |= {"prompt_tokens": tokens.prompt, "completion_tokens": tokens.completion}
+        for name, number in counted.items():
+            setattr(used, name, getattr(used, name) + number)
+
+    def _of(self, tenant: str) -> UsedOnDay:
+        """What a tenant used today, which is about to change."""
+        used = self._today.get(tenant)
+        if used is None:
+            if len(self._today) >= MAX_TENANTS:
+                tenant = ""
+            used = self._today.setdefault(tenant, UsedOnDay(day=self._day))
+        return used
 
     async def of(self, tenant: str, first: str, last: str) -> list[UsedOnDay]:
         """What a tenant used on each day from ``first`` to ``last``, as far as it used anything.

@@ -71,8 +71,8 @@ class TenantHoldings(Protocol):
             RpcError: that cannot be read now.
         """
 
-    async def stored(self, tenant: str) -> tuple[int, int]:
-        """The number of collections of a tenant, and what they take of the disk, in bytes.
+    async def stored(self, tenant: str) -> tuple[int, int, int]:
+        """The number of collections of a tenant, of the items in them, and of the bytes they take of the disk.
 
         Raises:
             RpcError: that cannot be read now.
@@ -163,6 +163,8 @@ class Tenants:
             self._keep_apart()
         self.usage.start()
         for record in [*self._records.values()]:
+            if record.quotas != NO_QUOTAS:
+                self._changed(record.name)
             if record.state == "deleting":
                 self._begin_removal(record.name)
 
@@ -322,8 +324,8 @@ class Tenants:
         _require_days(params)
         first = params.first or time.strftime("%Y-%m-%d", time.gmtime(time.time() - USAGE_DAYS * DAY_SECONDS))
         days = await self.usage.of(params.tenant, first, params.last or "9999-12-31")
-        collections, size = await self._holdings.stored(params.tenant)
-        return TenantUsageReport(params.tenant, days, collections, size)
+        collections, items, size = await self._holdings.stored(params.tenant)
+        return TenantUsageReport(params.tenant, days, collections, size, items)
 
     # --- removing ---
 

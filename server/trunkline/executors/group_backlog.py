@@ -14,6 +14,7 @@ from trunkline_protocol.backlog import Account, Backlog, QueueLimits
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Lane
 from trunkline_protocol.errors import RpcError
+from trunkline_protocol.tenant_turns import take_turns_by_tenant
 
 SHORTEST_HINT_MS: Final = 50
 LONGEST_HINT_MS: Final = 10_000
@@ -29,6 +30,7 @@ class GroupBacklog(Backlog[tuple[Lane, Queue]]):
 
     def __init__(self, routes: Routes, limits: QueueLimits) -> None:
         Backlog.__init__(self, limits, self.hint, self._account)
+        self.take_turns_by_tenant = functools.partial(take_turns_by_tenant, self, limits)
         self._routes = routes
         self._groups = groups = routes.groups
         for group in groups:

@@ -19,6 +19,7 @@ ERROR            ex -> hub   ``u32`` run time in microseconds + error object JSO
 CHUNK            ex -> hub   ``u16 n`` + chunk type as a JSON string (n) + data JSON
 INPUT_CREDIT     ex -> hub   ``u64`` items of the input that the method has taken so far (absolute)
 PROGRESS         ex -> hub   value JSON
+USED             ex -> hub   tokens of a language model that the call used (trunkline_protocol/tokens.py), JSON
 STATS            ex -> hub   what methods counted so far (methods/figures.py), JSON; once a second at most, if changed
 READY            ex -> hub   catalogue JSON
 FAILED           ex -> hub   error object JSON: loading failed; the process exits next
@@ -58,6 +59,7 @@ ERROR: Final = 6
 CHUNK: Final = 7
 PROGRESS: Final = 8
 STATS: Final = 25
+USED: Final = 26
 READY: Final = 9
 FAILED: Final = 10
 NESTED_CALL: Final = 11

@@ -10,8 +10,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import ClassVar, Final
 
 import msgspec
@@ -39,11 +38,11 @@ from trunkline.executors.specs import GroupSpec
 from trunkline.executors.watchdog import LOOK_EVERY, QUIET_AFTER, Watchdog, count_kill
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend
-from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, ModuleFailure
+from trunkline_protocol.catalogue import VECTORS_PACK, Catalogue, Lane, MethodInfo, ModuleFailure
 from trunkline_protocol.errors import ErrorCode, RpcError, draining_error
 from trunkline_protocol.health_reports import ExecutorReport, GroupSeen
+from trunkline_protocol.principals import StorageQuotas, with_quotas
 from trunkline_protocol.slots import slot_of
-from trunkline_protocol.tenant_turns import take_turns_by_tenant
 from trunkline_protocol.tenants import NOTHING_SHARED, SharedNames
 
 logger = logging.getLogger("trunkline.executors")
@@ -58,11 +57,10 @@ class ExecutorPool(CallBackend, HandOverHost):
         route_nested: takes the calls that methods make themselves.
         queue_limits: bounds of the queues.
         on_change: called when an executor has changed its state.
-        on_figures: called with an executor's index, its process id, and the figures of its methods (JSON).
+        on_reports: takes the frames STATS and USED.
         kill_after: seconds a call may keep running after its deadline or cancellation before its executor is killed.
         quarantine: when an input that kills executors is refused, and for how long.
-        hand_over: limits of handing slots of routing keys over.
-        replacement: how processes are replaced.
+        hand_over, replacement: limits of handing slots of routing keys over, and how processes are replaced.
         technique_of: the technique of a pipeline by its id; None for an unknown one.
     """
 
@@ -81,7 +79,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         technique_of: Callable[[str], str | None] = lambda _id: None,
         shared_collections: SharedNames = NOTHING_SHARED,
         on_change: Callable[[], None] = lambda: None,
-        on_figures: Callable[[int, int | None, bytes], None] = lambda _index, _pid, _figures: None,
+        on_reports: Mapping[int, FrameHandler] | None = None,
     ) -> None:
         frames: dict[int, FrameHandler] = {}
         self.crew = self.crew_kind(groups, (frames, self._on_wire_lost), self._on_exit)
@@ -98,7 +96,8 @@ class ExecutorPool(CallBackend, HandOverHost):
         self._failed = FailedModules(self.executors, self._routes)
         limits = queue_limits or QueueLimits()
         self._backlog = GroupBacklog(self._routes, limits)
-        self.take_turns_by_tenant = partial(take_turns_by_tenant, self._backlog, limits)
+        self.take_turns_by_tenant = self._backlog.take_turns_by_tenant
+        self.quotas: dict[str, StorageQuotas] = {}
         self._held = HeldInput(limits.bytes, self._backlog.hint)
         self.owners = KeyOwners(self.executors, self._backlog, hand_over or HandOverLimits(), self, on_change)
         replacing = replacement or ReplacementLimits()
@@ -116,7 +115,7 @@ class ExecutorPool(CallBackend, HandOverHost):
             ipc.CHUNK: ExecutorHandle.on_chunk,
             ipc.INPUT_CREDIT: ExecutorHandle.on_input_credit,
             ipc.PROGRESS: ExecutorHandle.on_progress,
-            ipc.STATS: lambda handle, _call_id, body: on_figures(handle.index, handle.pid, body),
+            **(on_reports or {}),
             ipc.NESTED_CALL: nesting.on_call,
             ipc.NESTED_CANCEL: nesting.on_cancel,
             ipc.NESTED_CREDIT: nesting.on_credit,
@@ -266,6 +265,8 @@ class ExecutorPool(CallBackend, HandOverHost):
         flags = 0 if call.progress_token is None else ipc.FLAG_PROGRESS
         deadline = NO_DEADLINE if call.idle_timeout else call.deadline
         who = b"" if (caller := call.caller()) is None else caller.encoded
+        if self.quotas and caller is not None and call.info.pack == VECTORS_PACK:
+            who = who if (own := self.quotas.get(caller.tenant)) is None else with_quotas(who, own)
         method, metadata = call.method.encode(), call.metadata
         handle.send(ipc.call_frame(key, deadline, call.depth, flags, method, metadata, who, call.params))
         if call.input is not None:

@@ -43,6 +43,7 @@ from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.depth import CARRIED_DEPTH, MAX_DEPTH, is_too_deep, too_deep
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.slots import slot_of
+from trunkline_protocol.tokens import TokensUsed
 
 EXIT_LOAD_FAILED: Final = 3
 NESTED_CREDIT_STEP: Final = 16
@@ -206,10 +207,15 @@ class NestedCalls(Host):
                 self._send(ipc.frame(ipc.NESTED_CANCEL, call_id))
 
     @override
+    def used(self, context: Context, tokens: TokensUsed) -> None:
+        self._tell(ipc.frame(ipc.USED, context.call_id, msgspec.json.encode(tokens)))
+
+    @override
     def progress(self, context: Context, value: Any) -> None:
-        frame = ipc.frame(
-            ipc.PROGRESS, context.call_id, encode(value, f"{context.method}, to report progress, gave", CARRIED_DEPTH)
-        )
+        words = f"{context.method}, to report progress, gave"
+        self._tell(ipc.frame(ipc.PROGRESS, context.call_id, encode(value, words, CARRIED_DEPTH)))
+
+    def _tell(self, frame: bytes) -> None:
         if threading.get_ident() == self._loop_thread:
             self._send(frame)  # not through the loop: the result must not overtake a report
         else:

@@ -50,6 +50,7 @@ from trunkline.executors.replacement import ReplacementLimits
 from trunkline.executors.specs import GroupSpec
 from trunkline.hosting.admission import credentials, tls
 from trunkline.hosting.audited import refused
+from trunkline.hosting.executor_reports import reports
 from trunkline.hosting.executor_settings import group_specs
 from trunkline.hosting.limit_settings import connection_limits, share_limits
 from trunkline.hosting.runtime import ConfigurationError
@@ -90,6 +91,7 @@ from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.depth import MAX_DEPTH
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.messages import ActAs, HubLimits
+from trunkline_protocol.principals import StorageQuotas
 from trunkline_protocol.tenants import SharedNames
 
 if TYPE_CHECKING:
@@ -258,7 +260,7 @@ class HubParts:
             technique_of=lambda pipeline_id: self.pipelines.technique_of(pipeline_id),  # noqa: PLW0108  # made later
             shared_collections=SharedNames(settings.shared_collections),
             on_change=self._executors_changed,
-            on_figures=self.figures.update,
+            on_reports=reports(self.figures, lambda: self.usage),
         )
         self.process_limits = ProcessLimits(pool.crew, groups, pool.replacements.drain)
         return pool
@@ -356,6 +358,10 @@ class HubParts:
 
     def _tenant_changed(self, tenant: str) -> None:
         self.shares.set_quotas(tenant)
+        quotas = self.tenants.quotas(tenant)
+        self.pool.quotas.pop(tenant, None)
+        if quotas.items or quotas.bytes:
+            self.pool.quotas[tenant] = StorageQuotas(quotas.items, quotas.bytes)
         for connection in self.monitor.book.connections():
             if connection.principal.tenant == tenant:
                 connection.become(connection.principal)

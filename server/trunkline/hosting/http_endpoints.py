@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 from trunkline.config import Settings
 from trunkline.control.api_documents import documents
 from trunkline.control.health import heading
-from trunkline.control.services import detailed_services
+from trunkline.control.services import detailed_services, service
 from trunkline.edge.http import mcp
 from trunkline.edge.http.application import Pages, http_app
 from trunkline.edge.http.exchange import exchange_services
@@ -42,6 +42,7 @@ def http_server(parts: HubParts) -> tuple[HttpServer, McpDoor]:
     pages = Pages(
         health.open_to_all,
         lambda principal: detailed_services(health, principal),
+        lambda name: service(health, name),
         lambda: [heading(cause) for cause in health.missing()],
         lambda principal: page.render(parts.view.sight_of(principal)),
         documents(parts.view),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +18,7 @@ from trunkline.hub.router import Router
 from trunkline.hub.topic_spaces import TopicSpaces
 from trunkline.jobs.service import Jobs
 from trunkline.observe.tenant_calls import TenantCalls
+from trunkline.storage.collection_counts import CollectionCounts, Stored
 from trunkline.storage.durable import sync_folder
 from trunkline.storage.failures import told
 from trunkline.storage.tenant_folders import COLLECTIONS, tenant_folder
@@ -71,21 +71,13 @@ class Holdings:
             sessions=sum(each.owner.connection.principal.tenant == tenant for each in self._sessions.table.entries()),
         )
 
-    async def stored(self, tenant: str) -> tuple[int, int]:
-        """The number of collections of a tenant, and what they take of the disk, in bytes.
+    async def stored(self, tenant: str) -> Stored:
+        """The number of collections of a tenant, of the items in them, and of the bytes they take of the disk.
 
         Raises:
-            RpcError: its folder cannot be read.
+            RpcError: they cannot be read.
         """
-        return await asyncio.to_thread(self._stored, tenant)
-
-    def _stored(self, tenant: str) -> tuple[int, int]:
-        folder, names = tenant_folder(self._data, tenant) / COLLECTIONS, self._collections(tenant)
-        size = 0
-        for file in (each for name in names for each in (folder / name).glob("*")):
-            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                size += file.stat().st_size
-        return len(names), size
+        return await asyncio.to_thread(CollectionCounts().of, tenant_folder(self._data, tenant) / COLLECTIONS)
 
     def disconnect(self, tenant: str, reason: str) -> TenantThings:
         """End the connections (4502) and sessions of a tenant: those that come now are refused with the same code."""

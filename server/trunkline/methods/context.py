@@ -18,6 +18,7 @@ from trunkline_protocol.codecs.jsonrpc import decode_metadata
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.messages import CALLERS_OWN, Window
 from trunkline_protocol.principals import ENCODED_EXECUTOR, Principal, decode_principal
+from trunkline_protocol.tokens import TokensUsed
 
 KindT_co = TypeVar("KindT_co", bound=str, default=str, covariant=True)
 DataT_co = TypeVar("DataT_co", default=Any, covariant=True)
@@ -47,6 +48,9 @@ class Host(Protocol):
 
     def progress(self, context: Context, value: Any) -> None:
         """Report progress. Any thread may call this."""
+
+    def used(self, context: Context, tokens: TokensUsed) -> None:
+        """Tell what a call used of a language model. Any thread may call this."""
 
     async def run_in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         """Run a plain function on the executor's one thread."""
@@ -243,6 +247,22 @@ class Context:
     def progress(self, value: Any) -> None:
         """Report progress (any JSON) to a caller that asked for it with ``metadata.progress_token``."""
         self._host.progress(self, value)
+
+    def count_tokens(self, prompt: int, completion: int, *, told: bool = True) -> None:
+        """Count the tokens of a request to a language model for the tenant of the call, in ``tenants.usage``.
+
+        Args:
+            told: false where the endpoint did not say how many: that is counted, too.
+
+        Raises:
+            ValueError: a number is negative, or no integer.
+        """
+        self._require_open("count_tokens")
+        try:
+            used = msgspec.convert([prompt, completion, told], TokensUsed)
+        except msgspec.ValidationError as error:
+            raise ValueError(f"ctx.count_tokens({prompt!r:.40}, {completion!r:.40}): {error}") from None
+        self._host.used(self, used)
 
     def set_result(self, value: Any) -> None:
         """For generators: the result that follows the last chunk. Without it that is ``{"chunks": n}``."""

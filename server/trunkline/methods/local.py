@@ -23,6 +23,7 @@ from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.depth import CARRIED_DEPTH
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.principals import Principal, encode_principal
+from trunkline_protocol.tokens import TokensUsed
 
 MAX_DEPTH: Final = 8
 ANYBODY: Final = Principal("anonymous", frozenset({"act_as", "admin", "callee"}))
@@ -326,6 +327,10 @@ class _LocalHost(Host):
     ) -> AsyncGenerator[Chunk, None]:
         merged = context.nested_metadata(metadata)
         return aiter(LocalStream(self._methods, method, params, merged, context.depth + 1, None, context.principal))
+
+    @override
+    def used(self, context: Context, tokens: TokensUsed) -> None:
+        """Count nothing: there are no tenants."""
 
     @override
     def progress(self, context: Context, value: Any) -> None:

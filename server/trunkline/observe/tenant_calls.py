@@ -42,7 +42,7 @@ class TenantSums:
         self.seconds = self.executor_seconds = 0.0
 
 
-_READINGS: Final[tuple[tuple[str, str, Callable[[TenantSums], float]], ...]] = (
+READINGS: Final[tuple[tuple[str, str, Callable[[TenantSums], float]], ...]] = (
     ("calls", "Finished calls, those that methods made included", lambda sums: sums.calls),
     ("failed_calls", "Of those, the ones that ended in an error", lambda sums: sums.failed),
     ("refused_calls", "Of those, the ones that a limit refused (2002, 2003, 6003)", lambda sums: sums.refused),
@@ -169,7 +169,7 @@ class TenantCalls:
         """The metrics by tenant, of a bounded number of them."""
         if self.is_on:
             sums = self._sums | {OTHER_TENANTS: self._others}
-            for name, words, value in _READINGS:
+            for name, words, value in READINGS:
                 values = {tenant: value(each) for tenant, each in sums.items()}
                 yield Reading(f"trunkline_tenant_{name}", f"{words}, by tenant", "counter", values, "tenant")
 

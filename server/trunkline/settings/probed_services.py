@@ -22,10 +22,10 @@ _MAX_SERVICES: Final = 50
 
 
 def _service_name(name: str) -> str:
-    if not _NAME.fullmatch(name) or name == "hub" or _OF_EXECUTORS.fullmatch(name):
+    if not _NAME.fullmatch(name) or name in ("hub", "detailed") or _OF_EXECUTORS.fullmatch(name):
         raise ValueError(
             "a service's name is a small letter and then small letters, digits, - and _, 32 at most; "
-            "hub, and what ends as names of executors do (-0), are taken"
+            "hub, detailed, and what ends as names of executors do (-0), are taken"
         )
     return name
 

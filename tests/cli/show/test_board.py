@@ -265,3 +265,18 @@ def test_a_hub_that_tells_something_else_is_said_to_and_the_rest_is_shown(board:
     assert "b.many" in text
     board.hear(CALLS, {"calls": [running("late.one", 5.0)], "more": 0}, 103.0)
     assert CALLS not in board.refused
+
+
+def test_tenants_and_their_methods_are_shown_where_there_are_several(board: Board) -> None:
+    assert "TENANT" not in drawn(board), "there is but one"
+    used = {"failed": 30, "refused": 12, "seconds": 9.0, "executor_seconds": 2.5, "bytes_in": 1, "bytes_out": 1}
+    told = metrics(60.0, **{"b.many": stats(600)})
+    told["tenants"] = {"acme": {"b.many": stats(60, CANCELLED=6)}}
+    told["by_tenant"] = {"acme": used | {"count": 60}, "bo\x1blt": used | {"count": 600}, "idle": used | {"count": 0}}
+    board.hear(METHODS, told, 101.0)
+    text = drawn(board)
+    assert words(text, "acme") == "acme 1 50 % 12 2.5"
+    assert words(text, "b.many (acme)").startswith("b.many (acme) 1 10 %")
+    assert "\x1b" not in text
+    assert [row.tenant for row in board.report(101.0).tenants] == ["bo\x1blt", "acme"]
+    assert max(map(len, text.splitlines())) <= 80

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -28,7 +29,7 @@ from trunkline.edge.http.request import answered, peer_of, wire_of
 from trunkline.edge.refusal import Refusal
 from trunkline.hub.principal import Handshake, Principal, not_granted
 from trunkline_protocol.errors import RpcError
-from trunkline_protocol.health_reports import DetailedServices, Health
+from trunkline_protocol.health_reports import DetailedServices, Health, NamedServiceHealth
 from trunkline_protocol.hub_methods import HEALTH_DETAILED, RPC_DISCOVER
 
 logger = logging.getLogger("trunkline.edge")
@@ -56,6 +57,7 @@ class Pages:
     Attributes:
         health: the body of ``GET /health``.
         detailed: the body of ``GET /health/detailed`` for a principal.
+        service: the body of ``GET /health/<name>`` for a service elsewhere; None where the settings name no such one.
         ready: the causes why the hub cannot serve; empty where it can.
         metrics: the body of ``GET /metrics``.
         documents: the API documents as JSON, by path.
@@ -63,6 +65,7 @@ class Pages:
 
     health: Callable[[], Health]
     detailed: Callable[[Principal], Awaitable[DetailedServices]]
+    service: Callable[[str], NamedServiceHealth | None]
     ready: Callable[[], list[str]]
     metrics: Callable[[Principal], bytes]
     documents: Mapping[str, Callable[[Principal], bytes]]
@@ -79,7 +82,7 @@ def http_app(
 
     Args:
         access: Host is checked everywhere but on ``/health`` and ``/ready``, which probes request by address; the
-            token is checked on ``/metrics``, ``/health/detailed`` and the documents.
+            token is checked on ``/metrics``, ``/health/<name>`` and the documents.
         pages: the contents of what is only read.
         doors: ASGI applications that take calls, by path; they check access themselves.
         allowed_origins: whose pages may read the responses (CORS); as in :class:`AccessRules`.
@@ -100,6 +103,12 @@ def http_app(
     async def get_detailed(request: Request) -> Response:
         return _reported(await pages.detailed(request.state.principal))
 
+    async def get_service(request: Request) -> Response:
+        report = pages.service(request.path_params["name"])
+        if report is None:
+            raise HTTPException(404)
+        return _reported(report, 200 if report.status == "healthy" else 503)
+
     async def get_metrics(request: Request) -> Response:
         page = pages.metrics(request.state.principal)
         return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -111,6 +120,7 @@ def http_app(
             Route("/health", get_health),
             Route("/ready", get_ready),
             Route("/health/detailed", guard(get_detailed, HEALTH_DETAILED.name)),
+            Route("/health/{name}", guard(get_service, HEALTH_DETAILED.name)),
             Route("/metrics", guard(get_metrics)),
             *(Route(path, guard(document(describe), RPC_DISCOVER.name)) for path, describe in pages.documents.items()),
             *(Route(path, hosted(access, refused, page)) for path, page in (built | client_packages(built)).items()),
@@ -120,8 +130,8 @@ def http_app(
     return named_requests(app)
 
 
-def _reported(report: msgspec.Struct) -> Response:
-    return Response(msgspec.json.encode(report), media_type="application/json", headers=NOT_KEPT)
+def _reported(report: msgspec.Struct, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(report), status, NOT_KEPT, "application/json")
 
 
 def cors(allowed_origins: Iterable[str]) -> list[Middleware]:

@@ -17,6 +17,7 @@ from trunkline import Context, ErrorCode, RpcError
 from trunkline.methods.rag.blocks import headings_of
 from trunkline.methods.rag.citations import CheckedCitations
 from trunkline.methods.rag.endpoints import Endpoint, without_secrets
+from trunkline.methods.rag.llm_tokens import count_tokens
 from trunkline.methods.rag.retrieval import Document, Part, RagRun
 from trunkline.methods.rag.signatures import TokenUsage
 from trunkline.methods.rag.spending import Spending, until_tomorrow_ms
@@ -80,7 +81,7 @@ class OpenAIGenerator:
         failure: RpcError | None = None
         for endpoint in await self._affordable():
             try:
-                async with aclosing(self._from(endpoint, run)) as parts:
+                async with aclosing(self._from(endpoint, run, ctx)) as parts:
                     async for part in parts:
                         yield part
             except RpcError as error:
@@ -124,7 +125,7 @@ class OpenAIGenerator:
         words = "no endpoint of a language model is tried for now: each has failed several times in a row"
         return RpcError(ErrorCode.WORKER_UNAVAILABLE, words, retry_after_ms=max(1, round(1000 * waits)))
 
-    async def _from(self, endpoint: Endpoint, run: RagRun) -> AsyncGenerator[Part, None]:
+    async def _from(self, endpoint: Endpoint, run: RagRun, ctx: Context) -> AsyncGenerator[Part, None]:
         """The answer of one endpoint; what is known of it afterwards is in the run's details.
 
         Raises:
@@ -148,7 +149,7 @@ class OpenAIGenerator:
             raise self._typed(endpoint, error, began, run) from error
         finally:
             if began:
-                await self._settle(endpoint, completion, run)
+                await self._settle(endpoint, completion, run, ctx)
         if completion.reason is None:
             words = f"{_named(endpoint)} ended its answer without a finish_reason: it was cut off"
             raise RpcError(ErrorCode.PIPELINE_EXECUTION_ERROR, words, data=_partial(run))
@@ -173,11 +174,12 @@ class OpenAIGenerator:
                 if not endpoint.learn(str(error.body), known | members):
                     raise
 
-    async def _settle(self, endpoint: Endpoint, completion: _Completion, run: RagRun) -> None:
+    async def _settle(self, endpoint: Endpoint, completion: _Completion, run: RagRun, ctx: Context) -> None:
         """Note which endpoint has written, and what it cost."""
         run.generator = endpoint.model
         run.details["endpoint"] = endpoint.name
         tokens_in, tokens_out, is_told = completion.tokens(run)
+        count_tokens(ctx, tokens_in, tokens_out, told=is_told)
         usage: TokenUsage = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out}
         run.details["usage"] = usage if is_told else {**usage, "estimated": True}
         if endpoint.is_priced:

@@ -21,6 +21,7 @@ from trunkline.methods.vectors.collection import Collection
 from trunkline.methods.vectors.filters import compile_filter
 from trunkline.methods.vectors.numbers import as_vectors
 from trunkline.methods.vectors.query import query_vector, same_space
+from trunkline.methods.vectors.room import Room
 from trunkline.methods.vectors.shapes import (
     MAX_ITEMS,
     Deleted,
@@ -95,8 +96,9 @@ class VectorMethods(lexical_methods.LexicalMethods):
             claim: as of ``vectors.claim``: items of documents that were claimed for a later turn are left out.
 
         Raises:
-            RpcError: -32602, an invalid vector or invalid metadata, or an id given twice; 4001, no such collection, or
-                another model; 5001 with ``data.claim_again``, a claim of an earlier opening; 5002, disk full.
+            RpcError: -32602, an invalid vector or invalid metadata, or an id given twice; 2003, a quota of the tenant
+                (``data.limit``); 4001, no such collection, or another model; 5001 with ``data.claim_again``, a claim of
+                an earlier opening; 5002, disk full.
         """
         ids = [item.id for item in items]
         if len(set(ids)) < len(ids):
@@ -250,11 +252,12 @@ class VectorMethods(lexical_methods.LexicalMethods):
         for item, place in zip(given, where, strict=True):
             check_metadata(item.metadata, f"{place}.metadata")
         items = [Item(item.id, item.text, item.metadata) for item in given]
+        room = self.owner.room(collection, ctx)
         with self._arrivals.enter(self.owner.key(collection, ctx), items) as arrival:
             owned = await self.owner.get(collection, ctx)
             model, vectors = await _vectors_of(given, where, owned.manifest, ctx)
             upserted: Upserted = await ctx.run_in_thread(
-                self._put_now, arrival, owned, Upsert(items, vectors), model, claim, matches
+                self._put_now, arrival, owned, Upsert(items, vectors), model, claim, matches, room
             )
         self.owner.build_if_due(owned, ctx)
         return upserted
@@ -267,6 +270,7 @@ class VectorMethods(lexical_methods.LexicalMethods):
         model: str | None,
         claim: Claim | None,
         matches: Callable[[Item], bool] | None,
+        room: Room | None,
     ) -> Upserted:
         """Apply an upsert, on the executor's thread, so that file and index have one order."""
         collection.check_open()
@@ -291,6 +295,8 @@ class VectorMethods(lexical_methods.LexicalMethods):
             changes += [Delete(gone)] if gone else []
             ids += gone
         if changes:
+            if room is not None:
+                room.require(collection.growth(changes), changes)
             collection.commit(changes, model)
         self._arrivals.applied(arrival, ids, matches)
         return told

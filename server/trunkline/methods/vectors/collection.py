@@ -116,7 +116,7 @@ class Collection:
         """
         self.check_open()
         try:
-            self._file.commit(changes, self._with_model(model), len(self.index) + self._growth(changes))
+            self._file.commit(changes, self._with_model(model), len(self.index) + self.growth(changes))
             self._file.check_owner()  # if it still is, whoever comes next reads what is on disk now
             applied = [self._apply(change) for change in changes]
             self.kept.bound()
@@ -134,7 +134,7 @@ class Collection:
             return self.manifest
         return self.manifest.model_copy(update={"model": model})
 
-    def _growth(self, changes: Sequence[Change]) -> int:
+    def growth(self, changes: Sequence[Change]) -> int:
         """How many items there are more behind the changes than before."""
         there: dict[str, bool] = {}
         for change in changes:

@@ -98,7 +98,7 @@ class CollectionMethods:
             name=name, dimension=dimension, model=model, metadata=metadata or {}, metric=spec.metric
         ).with_spec(spec)
         tenant = self.owner.tenant(name, ctx)
-        existing = await self.owner.create(wanted, ctx)
+        existing = await self.owner.create(wanted, ctx, self.owner.room(name, ctx))
         if existing is None:
             return {**description(wanted, tenant), "created": True}
         given = {"dimension": True, "model": model, "metadata": metadata is not None, "metric": metric, "index": index}

@@ -14,8 +14,10 @@ from trunkline.background import start_task
 from trunkline.methods.vectors.collection import Collection
 from trunkline.methods.vectors.index import Building, IndexSpec, VectorIndex
 from trunkline.methods.vectors.keeping import FileKeeper, InThread
+from trunkline.methods.vectors.room import Room
 from trunkline.methods.vectors.store import InUse, Manifest
 from trunkline.methods.vectors.tenant_stores import TenantStores
+from trunkline.storage.collection_counts import CollectionCounts
 from trunkline_protocol.tenants import SharedNames, tenant_and_name
 
 LOCK_PATIENCE: Final = 5.0
@@ -44,6 +46,7 @@ class CollectionOwner:
         self.shared = SharedNames()
         self._builds: dict[VectorIndex, tuple[asyncio.Task[None], list[Building]]] = {}
         self._keeper = FileKeeper()
+        self._counts = CollectionCounts()
 
     def load(self, settings: Mapping[str, Any]) -> None:
         """Find the data folder, ``settings["data_dir"]``. Collections are opened when they are first used.
@@ -71,6 +74,13 @@ class CollectionOwner:
     def key(self, name: str, ctx: Context) -> str:
         """The key of a collection, as the principal of a call names it."""
         return self.shared.key(ctx.principal.tenant, name)
+
+    def room(self, name: str, ctx: Context) -> Room | None:
+        """What the quotas of a collection's tenant leave; None without any. What tenants share counts for none."""
+        quotas, tenant = ctx.principal.quotas, self.tenant(name, ctx)
+        if quotas is None or tenant != ctx.principal.tenant:
+            return None
+        return Room(self._counts, self.stores.folder(tenant), quotas, tenant)
 
     # --- opening ---
 
@@ -101,9 +111,14 @@ class CollectionOwner:
             self._begin_beside(collection, ctx)
         return collection
 
-    async def create(self, manifest: Manifest, ctx: Context) -> Collection | None:
-        """Create a collection; returns None, or the one that exists already."""
-        existing = await self._patiently(self.key(manifest.name, ctx), ctx, lambda key: self._create_now(key, manifest))
+    async def create(self, manifest: Manifest, ctx: Context, room: Room | None = None) -> Collection | None:
+        """Create a collection; returns None, or the one that exists already.
+
+        Raises:
+            RpcError: as :meth:`get`, and :meth:`Room.require`.
+        """
+        key = self.key(manifest.name, ctx)
+        existing = await self._patiently(key, ctx, lambda key: self._create_now(key, manifest, room))
         if existing is not None:
             self._begin_beside(existing, ctx)
         return existing
@@ -149,9 +164,11 @@ class CollectionOwner:
         self._damaged.pop(key, None)
         return collection
 
-    def _create_now(self, key: str, manifest: Manifest) -> Collection | None:
+    def _create_now(self, key: str, manifest: Manifest, room: Room | None) -> Collection | None:
         existing = self._open_now(key)
         if existing is None:
+            if room is not None:
+                room.require_empty()
             self.stores.made(tenant_and_name(key)[0]).create(manifest)
         return existing
 

@@ -30,6 +30,7 @@ from trunkline.methods.vectors.changes import Change, Delete, Item, Upsert
 from trunkline.methods.vectors.manifest import Manifest
 from trunkline.methods.vectors.row_format import TENANT, as_text, items_of, require_rows, rows_of
 from trunkline.methods.vectors.touched import Reference, encoded
+from trunkline.storage.collection_counts import COLLECTION_FILE
 from trunkline.storage.database import Database, making, read_beside
 from trunkline.storage.failures import damaged
 from trunkline.storage.snapshot import copy_of
@@ -38,7 +39,7 @@ from trunkline_protocol.principals import DEFAULT_TENANT
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FILE: Final = "collection.sqlite"
+FILE: Final = COLLECTION_FILE
 PAGE_BYTES: Final = 8192
 """Four items with vectors of 384 numbers, and little that is empty."""
 AT_ONCE: Final = 64

@@ -30,8 +30,12 @@ class TenantStores:
         Raises:
             RpcError: as :meth:`made`.
         """
-        is_there = tenant in self._stores or (tenant_folder(self._data, tenant) / COLLECTIONS).is_dir()
+        is_there = tenant in self._stores or self.folder(tenant).is_dir()
         return self.made(tenant) if is_there else None
+
+    def folder(self, tenant: str) -> Path:
+        """Where the collections of a tenant are, whether it has any or not."""
+        return tenant_folder(self._data, tenant) / COLLECTIONS
 
     def made(self, tenant: str) -> CollectionStore:
         """The collections of a tenant, whose folder is made if it is not there.

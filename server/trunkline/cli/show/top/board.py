@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from trunkline_protocol.health_reports import SERVING, DetailedHealth, GroupHealth, MethodHealth, Status
+from trunkline_protocol.principals import DEFAULT_TENANT
 from trunkline_protocol.reports import (
     CallInFlight,
     CallList,
@@ -15,6 +16,7 @@ from trunkline_protocol.reports import (
     HubMetrics,
     MethodMetrics,
     Metrics,
+    TenantMetrics,
     TopicList,
     TopicReport,
     WorkingExecutor,
@@ -51,6 +53,14 @@ class MethodRow(MethodMetrics, kw_only=True):
 
     method: str
     per_second: float
+    tenant: str = DEFAULT_TENANT
+
+
+class TenantRow(TenantMetrics, kw_only=True):
+    """What a tenant's calls come to, and its calls per second."""
+
+    tenant: str
+    per_second: float
 
 
 class TopicRow(TopicReport, kw_only=True):
@@ -76,6 +86,7 @@ class BoardReport(msgspec.Struct, kw_only=True):
     metrics: HubMetrics | None
     executors: list[WorkingExecutor]
     methods: list[MethodRow]
+    tenants: list[TenantRow]
     calls: list[CallInFlight]
     topics: list[TopicRow]
 
@@ -101,6 +112,7 @@ class Board:
     refused: dict[str, str] = field(default_factory=dict)
     _executors: list[WorkingExecutor] = field(default_factory=list)
     _methods: list[MethodRow] = field(default_factory=list)
+    _tenants: list[TenantRow] = field(default_factory=list)
     _calls: list[CallInFlight] = field(default_factory=list)
     _calls_more: int = 0
     _topics: list[TopicRow] = field(default_factory=list)
@@ -128,7 +140,8 @@ class Board:
             case "health.detailed":
                 self.health = msgspec.convert(data, DetailedHealth)
             case "metrics.get":
-                self._methods = busiest(msgspec.convert(data, Metrics))
+                told = msgspec.convert(data, Metrics)
+                self._methods, self._tenants = busiest(told), tenants_of(told)
             case "system.calls":
                 listed = msgspec.convert(data, CallList)
                 self._calls, self._calls_more = listed.calls, listed.more
@@ -192,6 +205,11 @@ class Board:
         return self._methods
 
     @property
+    def tenants(self) -> list[TenantRow]:
+        """The tenants of the last minute, the busiest first; none where there is but one."""
+        return self._tenants
+
+    @property
     def calls(self) -> list[CallInFlight]:
         """The calls in flight, the oldest first."""
         return self._calls
@@ -206,10 +224,10 @@ class Board:
         """The recently active topics, those with the highest rate first; a rate is None at first."""
         return sorted(self._topics, key=lambda row: -(row.per_second or 0.0))
 
-    def concern(self, method: str) -> MethodHealth | None:
+    def concern(self, method: str, tenant: str = DEFAULT_TENANT) -> MethodHealth | None:
         """The entry of ``health.detailed`` for a method that is not served, or fails; None for others."""
         concerned = [] if self.health is None else self.health.methods
-        return next((row for row in concerned if row.method == method), None)
+        return next((row for row in concerned if (row.method, row.tenant) == (method, tenant)), None)
 
     def health_in_words(self) -> tuple[str, str]:
         """The hub's status in one word, and its causes with the number of working executors."""
@@ -238,6 +256,7 @@ class Board:
             metrics=self.metrics,
             executors=self.executors,
             methods=self.methods[:LIMIT],
+            tenants=self.tenants[:LIMIT],
             calls=self.calls[:LIMIT],
             topics=self.topics[:LIMIT],
         )
@@ -248,12 +267,29 @@ def busiest(answer: Metrics) -> list[MethodRow]:
     seconds = answer.window_seconds
     rows = [
         MethodRow(
-            method=name, per_second=round(stats.count / seconds, 3) if seconds else 0.0, **msgspec.structs.asdict(stats)
+            method=name,
+            per_second=round(stats.count / seconds, 3) if seconds else 0.0,
+            tenant=tenant,
+            **msgspec.structs.asdict(stats),
         )
-        for name, stats in answer.methods.items()
+        for tenant, methods in [(DEFAULT_TENANT, answer.methods), *answer.tenants.items()]
+        for name, stats in methods.items()
         if stats.count
     ]
-    return sorted(rows, key=lambda row: (-row.count, row.method))
+    return sorted(rows, key=lambda row: (-row.count, row.method, row.tenant))
+
+
+def tenants_of(answer: Metrics) -> list[TenantRow]:
+    """The tenants that called, most calls first."""
+    seconds = answer.window_seconds
+    rows = [
+        TenantRow(
+            tenant=name, per_second=round(used.count / seconds, 3) if seconds else 0.0, **msgspec.structs.asdict(used)
+        )
+        for name, used in answer.by_tenant.items()
+        if used.count
+    ]
+    return sorted(rows, key=lambda row: (-row.count, row.tenant))
 
 
 def rated(topics: list[TopicReport], before: list[TopicRow], seconds: float) -> list[TopicRow]:

@@ -46,6 +46,7 @@ def render(board: Board, now: float, height: int | None = None) -> RenderableTyp
     sections = [
         _executors(board),
         _methods(board),
+        _tenants(board),
         _calls(board),
         _topics(board),
     ]
@@ -173,10 +174,10 @@ def _doing(row: WorkingExecutor) -> str:
 def _methods(board: Board) -> _Section:
     rows: list[Row] = []
     for row in board.methods:
-        concern = board.concern(row.method)
+        concern = board.concern(row.method, row.tenant)
         rows.append(
             (
-                Text(plain(row.method), "bold red" if concern else ""),
+                Text(plain(_of(row.method, row.tenant)), "bold red" if concern else ""),
                 count(row.per_second),
                 _failed(sum(row.errors.values()), row.count),
                 ms(row.p50_ms),
@@ -187,6 +188,24 @@ def _methods(board: Board) -> _Section:
         )
     columns = ("METHOD (last minute)", ">CALLS/S", ">FAILED", ">P50 MS", ">P95", ">P99", ">WAIT P95")
     return _Section(columns, rows, board.refused.get(METHODS, ""))
+
+
+def _tenants(board: Board) -> _Section:
+    rows: list[Row] = [
+        (
+            plain(row.tenant),
+            count(row.per_second),
+            _failed(row.failed, row.count),
+            f"{row.refused:,}",
+            f"{row.executor_seconds:,.1f}",
+        )
+        for row in board.tenants
+    ]
+    return _Section(("TENANT (last minute)", ">CALLS/S", ">FAILED", ">REFUSED", ">EXECUTOR S"), rows)
+
+
+def _of(name: str, tenant: str) -> str:
+    return name if tenant == DEFAULT_TENANT else f"{name} ({tenant})"
 
 
 def _calls(board: Board) -> _Section:
@@ -208,7 +227,7 @@ def _calls(board: Board) -> _Section:
 def _topics(board: Board) -> _Section:
     rows: list[Row] = [
         (
-            plain(row.topic if row.tenant == DEFAULT_TENANT else f"{row.topic} ({row.tenant})"),
+            plain(_of(row.topic, row.tenant)),
             "-" if row.per_second is None else count(row.per_second),
             f"{row.offset:,}",
             f"{row.subscribers:,}",
