@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from trunkline.jobs.disk import DiskThread
 from typing_extensions import override
 
 from tests.simulation.connection import Connection
@@ -27,6 +26,7 @@ from trunkline.hosting.lifecycle import CLOSE_RESTART, EXECUTOR_ABORT_GRACE, EXE
 from trunkline.hub.callees import KeptMethod
 from trunkline.hub.principal import Handshake
 from trunkline.jobs.store import JobStore
+from trunkline.storage.disk_thread import DiskThread
 
 EXECUTORS: Final = 2
 GOODBYE_SECONDS: Final = 2.5

@@ -19,10 +19,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
-from trunkline.jobs.disk import DiskThread
 from typing_extensions import override
 
 from trunkline.jobs.store import JobStore
+from trunkline.storage.disk_thread import DiskThread
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 P = ParamSpec("P")

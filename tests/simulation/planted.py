@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager
 from typing import Any, Final
 from unittest.mock import patch
 
-from trunkline.jobs.disk import DiskThread
 from trunkline.jobs.runner import JobRunner
 
 from tests.simulation.run import Outcome, simulate
@@ -28,6 +27,7 @@ from trunkline.hub.router import Router
 from trunkline.jobs import runner
 from trunkline.jobs.job import Job, Started
 from trunkline.jobs.service import Jobs
+from trunkline.storage.disk_thread import DiskThread
 from trunkline_protocol.calls import Call
 from trunkline_protocol.session import SessionCore
 

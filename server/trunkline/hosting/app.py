@@ -72,7 +72,6 @@ from trunkline.hub.shares import Shares
 from trunkline.hub.subscriptions import Subscriptions
 from trunkline.hub.topic_history import TopicHistory
 from trunkline.hub.topic_spaces import TopicSpaces
-from trunkline.jobs.disk import DiskThread
 from trunkline.jobs.limits import JobLimits
 from trunkline.jobs.service import Jobs
 from trunkline.jobs.store import JobStore
@@ -84,6 +83,7 @@ from trunkline.observe.metrics import CallStats
 from trunkline.observe.secrets import SecretMask
 from trunkline.observe.tap import LogTap
 from trunkline.observe.tenant_calls import TenantCalls
+from trunkline.storage.disk_thread import DiskThread
 from trunkline.version import __version__
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import Call

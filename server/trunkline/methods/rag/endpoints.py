@@ -59,8 +59,7 @@ class Endpoint:
     def request(self, max_tokens: int, temperature: float) -> dict[str, Any]:
         """The members of a request beside messages and model."""
         members: dict[str, Any] = {self.tokens_param: max_tokens, "temperature": temperature}
-        if self.is_priced:
-            members["stream_options"] = {"include_usage": True}
+        members["stream_options"] = {"include_usage": True}
         members |= self.params
         return {name: value for name, value in members.items() if value is not None and name not in self.refused}
 

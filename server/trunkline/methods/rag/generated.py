@@ -160,19 +160,28 @@ class OpenAIGenerator:
             raise RpcError(ErrorCode.PIPELINE_EXECUTION_ERROR, f"{_named(endpoint)} sent no text")
 
     async def _begin(self, endpoint: Endpoint, run: RagRun) -> Any:
-        """The endpoint's stream: asked again where it refuses how its parameters are called."""
-        completions = self._clients[endpoint.name].chat.completions
+        """The endpoint's stream: asked again where it refuses how its parameters are called, or to tell its tokens."""
+        create: Callable[..., Any] = self._clients[endpoint.name].chat.completions.create
+        refused: Exception | None = None
         while True:
             members = endpoint.request(run.params.max_tokens, run.params.temperature)
-            create: Callable[..., Any] = completions.create
+            if refused is not None:
+                members.pop("stream_options")
             known = {name: members.pop(name) for name in _OWN_MEMBERS & members.keys()}
             try:
-                return await create(
+                stream = await create(
                     model=endpoint.model, messages=prompt(run), stream=True, extra_body=members or None, **known
                 )
-            except self._openai.BadRequestError as error:
-                if not endpoint.learn(str(error.body), known | members):
-                    raise
+            except (self._openai.BadRequestError, self._openai.UnprocessableEntityError) as error:
+                if endpoint.learn(str(error.body), known | members):
+                    continue
+                if "stream_options" not in known:
+                    raise refused or error from None
+                refused = error  # some do not say what it is that they do not know
+                continue
+            if refused is not None:
+                endpoint.refused.add("stream_options")
+            return stream
 
     async def _settle(self, endpoint: Endpoint, completion: _Completion, run: RagRun, ctx: Context) -> None:
         """Note which endpoint has written, and what it cost."""
