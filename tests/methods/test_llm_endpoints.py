@@ -66,12 +66,15 @@ async def test_a_refused_name_or_temperature_is_learnt(tmp_path: Path, first: En
     assert len(first.requests) == 4, "twice refused, once answered, and then known"
 
 
+UNASKED = ("messages", "model", "stream", "stream_options")
+
+
 async def test_params_of_the_settings_come_first_and_null_takes_one_out(tmp_path: Path, first: Endpoint) -> None:
     params = {"temperature": None, "max_tokens": None, "max_completion_tokens": 9, "reasoning_effort": "low"}
     async with serving(tmp_path, at(first, "a", params={"top_p": 0.5}), llm_params=params) as methods:
         await methods.call("rag.execute", QUESTION)
     (request,) = first.requests
-    assert {name: value for name, value in request.items() if name not in ("messages", "model", "stream")} == {
+    assert {name: value for name, value in request.items() if name not in UNASKED} == {
         "max_completion_tokens": 9, "reasoning_effort": "low", "top_p": 0.5,
     }  # fmt: skip
 

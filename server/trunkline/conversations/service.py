@@ -69,7 +69,7 @@ class Conversations:
         if self._house is not None:
             self._house.cancel()
         self._disk.soon(self._store.close)
-        await asyncio.to_thread(self._disk.stop)
+        await self._disk.stop()
 
     async def _keep_house(self) -> None:
         while True:
