@@ -19,7 +19,7 @@ from tests.methods.packs import word_embeddings
 from trunkline.methods import rag, vectors
 from trunkline.methods.local import LocalMethods
 from trunkline.methods.rag.citations import CheckedCitations
-from trunkline.methods.rag.endpoints import FAILURES, without_secrets
+from trunkline.methods.rag.endpoints import FAILURES, endpoints_of, without_secrets
 from trunkline.methods.rag.spending import FILE, Spending
 from trunkline_protocol.errors import RpcError
 
@@ -204,3 +204,28 @@ async def test_several_writers_add_up(tmp_path: Path) -> None:
 def test_words_of_an_endpoint_have_no_secrets() -> None:
     said = "Incorrect key sk-proj-abc***xyz,\n Bearer abcdefgh, https://u:p@host and own-key; model not found"
     assert without_secrets(said, ["own-key"]) == "Incorrect key ***, *** https://***host and ***; model not found"
+
+
+def test_the_settings_of_endpoints_keep_their_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    from trunkline.config import load_settings
+    from trunkline.hosting.executor_settings import pack_settings
+    from trunkline.settings.naming import SettingsError
+
+    endpoint = {"base_url": "https://llm.example/v1", "model": "m", "api_key": KEY, "input_price": 0.5}
+    monkeypatch.setenv("TRUNKLINE_LLM_ENDPOINTS", json.dumps([endpoint]))
+    settings = load_settings()
+    assert KEY in settings.secrets, "never logged"
+    assert KEY not in repr(settings)
+    (given,) = pack_settings(settings)["llm_endpoints"]
+    assert (given["api_key"], given["input_price"], given["output_price"]) == (KEY, 0.5, 0)
+    monkeypatch.setenv("TRUNKLINE_LLM_ENDPOINTS", json.dumps([endpoint | {"input_price": -1}]))
+    with pytest.raises(SettingsError, match="llm_endpoints"):
+        load_settings()
+
+
+def test_two_endpoints_of_one_model_have_two_names() -> None:
+    one = {"base_url": "http://a/v1", "model": "m"}
+    settings = {"llm_base_url": "http://b/v1", "llm_model": "m", "llm_endpoints": [one, one | {"name": "near"}]}
+    assert [(each.name, each.base_url) for each in endpoints_of(settings)] == [
+        ("m", "http://b/v1"), ("m-2", "http://a/v1"), ("near", "http://a/v1"),
+    ]  # fmt: skip
