@@ -28,6 +28,7 @@ from trunkline.methods.rag import generated
 from trunkline_protocol.errors import RpcError
 
 KEY = "sk-very-secret"
+REWRITTEN = "what does a cat do at night?"
 TOKENS = ["The", " cat", " sleeps", " [1]", "."]
 
 
@@ -61,6 +62,11 @@ class Endpoint:
     async def complete(self, request: Request) -> Response:
         self.requests.append(await request.json())
         self.authorization = request.headers["authorization"]
+        if not self.requests[-1].get("stream"):
+            message = {"role": "assistant", "content": REWRITTEN}
+            choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            whole = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+            return JSONResponse(whole)
         if self.mode.isdecimal():
             error = {"error": {"message": f"refused: {KEY}"}}
             return JSONResponse(error, int(self.mode), headers={"retry-after": "3"})
@@ -84,6 +90,10 @@ class Endpoint:
                 while self.taken is not None and self.taken < len(self.sent):
                     await asyncio.sleep(0.005)
             yield self._event({}, "stop")
+            if self.requests[-1].get("stream_options") == {"include_usage": True} and self.mode == "usage":
+                usage = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
+                last = json.loads(self._event({})[6:]) | {"choices": [], "usage": usage}
+                yield f"data: {json.dumps(last)}\n\n"
             yield "data: [DONE]\n\n"
             ended = True
         finally:
@@ -147,6 +157,31 @@ async def test_the_endpoint_gets_the_passages_and_the_question(methods: LocalMet
     prompt = request["messages"][-1]["content"]
     assert "[1] A cat sleeps.\n\n[2] A dog barks." in prompt
     assert prompt.endswith("Question: what does a cat do?")
+
+
+async def test_usage_is_what_the_endpoint_tells(methods: LocalMethods, endpoint: Endpoint) -> None:
+    assert "usage" not in (await methods.call("rag.execute", QUESTION))["metadata"]
+    endpoint.mode = "usage"
+    told = (await methods.call("rag.execute", QUESTION))["metadata"]["usage"]
+    assert told == {"prompt_tokens": 7, "completion_tokens": 5}
+
+
+async def test_instructions_stand_behind_the_task(methods: LocalMethods, endpoint: Endpoint) -> None:
+    await methods.call("rag.execute", QUESTION | {"technique_params": {"instructions": "Speak French."}})
+    told = endpoint.requests[0]["messages"][0]["content"]
+    assert told.endswith("\n\nSpeak French.")
+    assert "numbered passages only" in told
+
+
+async def test_the_model_rewrites_a_follow_up(methods: LocalMethods, endpoint: Endpoint) -> None:
+    history = [{"role": "user", "content": "what does a cat do?"}, {"role": "assistant", "content": "It sleeps."}]
+    result = await methods.call("rag.execute", QUESTION | {"query": "and at night?", "history": history})
+    assert result["query"] == "and at night?"
+    assert result["metadata"]["rewritten_query"] == REWRITTEN
+    assert result["metadata"]["rewritten_by"] == "tiny-llm"
+    rewriting, answering = endpoint.requests
+    assert "assistant: It sleeps.\nuser: and at night?" in rewriting["messages"][-1]["content"]
+    assert answering["messages"][-1]["content"].endswith(f"Question: {REWRITTEN}")
 
 
 async def test_without_documents_no_model_is_asked(methods: LocalMethods, endpoint: Endpoint) -> None:

@@ -153,6 +153,12 @@ class RagRun:
         known = self.read_tokens is not None and tokens is not None
         self.read_tokens = (self.read_tokens or 0) + (tokens or 0) if known else None
 
+    def _usage(self) -> dict[str, Any]:
+        """The tokens of an answer that no language model has written; of others its endpoint tells them."""
+        if self.generator != "extractive" or self.read_tokens is None:
+            return {}
+        return {"usage": {"prompt_tokens": self.read_tokens, "completion_tokens": 0}}
+
     def result(self, worker_id: str) -> dict[str, Any]:
         """The result of ``rag.execute``, and of ``rag.stream`` behind the last chunk."""
         return {
@@ -173,7 +179,7 @@ class RagRun:
                 "collection": self.options.collection,
                 "embedding_model": self.model,
                 "found": self.found,
-                **({} if self.read_tokens is None else {"usage": _usage(self.read_tokens)}),
+                **self._usage(),
                 **({} if self.filling is None else {"filling": self.filling}),
                 **self.details,
             },
@@ -276,10 +282,6 @@ def _filling(stats: dict[str, Any]) -> Filling | None:
     if not isinstance(expected, int) or stats["count"] >= expected:
         return None
     return {"items": stats["count"], "expected_items": expected}
-
-
-def _usage(read: int) -> dict[str, int]:
-    return {"prompt_tokens": read, "completion_tokens": 0}
 
 
 def _ms(seconds: float) -> float:
