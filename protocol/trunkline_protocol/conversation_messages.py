@@ -116,13 +116,12 @@ class ConversationAnswerParams(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class WhoseParams(msgspec.Struct, forbid_unknown_fields=True):
-    """Params of ``conversations.delete``: one conversation, or with ``all`` everything of the caller.
+    """Params of ``conversations.delete``: one conversation, or with ``*`` everything of the caller.
 
-    An admin may name another principal, and its tenant.
+    With ``*`` an admin may name another principal, and its tenant.
     """
 
-    conversation_id: Id | None = None
-    all: bool = False
+    conversation_id: Id
     principal: str | None = None
     tenant: str | None = None
 

@@ -56,7 +56,17 @@ async def made(debug_peer: Peer) -> dict[str, dict[str, Any]]:
     ]
     for tenant in ("kept", "gone"):
         await debug_peer.result("tenants.create", {"name": tenant})
+    gone = await debug_peer.result("conversations.create")
+    talk = {"conversation_id": (await debug_peer.result("conversations.create"))["conversation_id"]}
+    await debug_peer.result("conversations.append", talk | {"question": "why?"})
+    await debug_peer.result("conversations.append", talk | {"question": "how?"})
+    await debug_peer.result("conversations.answer", talk | {"turn": 1, "status": "answered"})
     return {
+        "conversations.get": talk,
+        "conversations.append": talk | {"question": "and then?"},
+        "conversations.answer": talk | {"turn": 2, "status": "failed"},
+        "conversations.delete": {"conversation_id": gone["conversation_id"]},
+        "rag.feedback": talk | {"turn": 1, "rating": "up"},
         "tenants.get": {"name": "kept"},
         "tenants.update": {"name": "kept"},
         "tenants.delete": {"name": "gone"},

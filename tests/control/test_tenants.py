@@ -181,7 +181,7 @@ async def test_a_record_is_made_changed_and_removed(root: Hub) -> None:
     assert deleted == {
         "name": "acme",
         "deleted": True,
-        "removed": {"collections": 0, "jobs": 0, "connections": 0, "sessions": 0},
+        "removed": {"collections": 0, "jobs": 0, "connections": 0, "sessions": 0, "conversations": 0},
     }
     for name in ("tenants.get", "tenants.update", "tenants.delete"):
         error = await error_of(root, name, name="acme")
@@ -315,7 +315,7 @@ async def test_deleting_says_what_there_is_and_purge_removes_it(mock: MockHub, r
         error = await error_of(root, "tenants.delete", name="acme")
         assert (error.code, error.data["has"]) == (
             ErrorCode.INVALID_CONFIGURATION,
-            {"collections": 1, "jobs": 1, "connections": 1, "sessions": 1},
+            {"collections": 1, "jobs": 1, "connections": 1, "sessions": 1, "conversations": 0},
         )
         assert "purge" in error.message
         deleted = await root.call("tenants.delete", {"name": "acme", "purge": True})

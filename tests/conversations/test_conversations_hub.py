@@ -77,7 +77,7 @@ async def test_they_outlive_the_hub(tmp_path: Path) -> None:
 async def test_nothing_is_on_disk_before_the_first(ann: Peer, tmp_path: Path) -> None:
     assert await ann.result("conversations.list") == {"conversations": [], "cursor": None}
     assert (await refused(ann, "conversations.get", conversation_id="x"))["code"] == ErrorCode.INVALID_PARAMS
-    assert await ann.result("conversations.delete", {"all": True}) == {"deleted": 0}
+    assert await ann.result("conversations.delete", {"conversation_id": "*"}) == {"deleted": 0}
     assert not (tmp_path / "data/conversations").exists()
 
 
@@ -122,11 +122,11 @@ async def test_everything_is_exported_and_deleted(ann: Peer, tmp_path: Path) -> 
     assert [line["history"][0]["question"] for line in lines] == ["secret 2", "secret 1", "secret 0"]
     assert (exported["conversations"], exported["cursor"]) == (3, None)
     assert await ann.result("conversations.delete", {"conversation_id": conversation}) == {"deleted": 1}
-    assert await ann.result("conversations.delete", {"all": True}) == {"deleted": 2}
+    assert await ann.result("conversations.delete", {"conversation_id": "*"}) == {"deleted": 2}
     assert (await ann.result("conversations.export"))["lines"] == ""
     for file in (tmp_path / "data/conversations").iterdir():
         assert b"secret" not in file.read_bytes(), f"{file.name} still has what was deleted"
-    for params in ({}, {"conversation_id": "x", "all": True}):
+    for params in ({}, {"conversation_id": "x", "principal": "ann"}, {"conversation_id": "x"}):
         assert (await refused(ann, "conversations.delete", **params))["code"] == ErrorCode.INVALID_PARAMS
 
 
@@ -171,12 +171,12 @@ async def test_admins_see_questions_and_delete_for_others(tmp_path: Path) -> Non
         others: list[tuple[str, dict[str, Any]]] = [
             ("rag.unanswered", {"tenant": "bolt"}),
             ("conversations.export", {"tenant": "bolt"}),
-            ("conversations.delete", {"all": True, "principal": "bob"}),
+            ("conversations.delete", {"conversation_id": "*", "principal": "bob"}),
         ]
         for method, params in others:
             assert (await refused(ann, method, **params))["code"] == ErrorCode.FORBIDDEN
         assert (await root.result("conversations.export", whose))["conversations"] == 1
-        assert await root.result("conversations.delete", whose | {"all": True}) == {"deleted": 1}
+        assert await root.result("conversations.delete", whose | {"conversation_id": "*"}) == {"deleted": 1}
         assert (await bolt.result("conversations.list"))["conversations"]
         await root.result("tenants.create", {"name": "bolt"})
         removed = await root.result("tenants.delete", {"name": "bolt", "purge": True})

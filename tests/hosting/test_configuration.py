@@ -32,9 +32,11 @@ def problems(settings: Settings, changes: dict[str, Any]) -> list[tuple[str, str
 def test_what_is_live_is_applied_and_is_on_the_page() -> None:
     applied = set(re.findall(r"\bsettings\.(\w+)", (ROOT / "server/trunkline/hosting/live.py").read_text()))
     of_jobs = set(re.findall(r"\bsettings\.(\w+)", (ROOT / "server/trunkline/jobs/limits.py").read_text()))
+    talks = ROOT / "server/trunkline/conversations/limits.py"
+    of_conversations = set(re.findall(r"\bsettings\.(\w+)", talks.read_text()))
     of_breakers = set(re.findall(r"\bsettings\.(\w+)", (ROOT / "server/trunkline/hub/breaker.py").read_text()))
     of_shares = {field.name for field in dataclasses.fields(ShareLimits)} - {"max_calls_per_tenant"}
-    assert applied | (of_jobs - {"executors"}) | of_breakers | of_shares == LIVE_SETTINGS
+    assert applied | (of_jobs - {"executors"}) | of_conversations | of_breakers | of_shares == LIVE_SETTINGS
     page = (ROOT / "docs/operations.md").read_text()
     section = page.partition("## Changing settings")[2].partition("\nFor a while:")[0]
     assert set(re.findall(r"`([a-z_]+)`[,.]", section.partition("- **Logs**")[2])) == LIVE_SETTINGS

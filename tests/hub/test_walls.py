@@ -60,7 +60,7 @@ TRIALS: Final[Trials] = {
     ),
     "conversations.delete": (
         Trial(lambda made: {"conversation_id": made["conversation"]}),
-        Trial(lambda _made: {"all": True}, compared=False),
+        Trial(lambda _made: {"conversation_id": "*"}, compared=False),
     ),
     "rag.feedback": (
         Trial(lambda made: {"conversation_id": made["conversation"], "turn": 1, "rating": "down"}),
@@ -80,7 +80,7 @@ TRIALS: Final[Trials] = {
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def mock(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[MockHub]:
     folder: Path = tmp_path_factory.mktemp("tenants")
-    async with hub_of_tenants(folder, executors=0, jobs_at_once=1) as mock:
+    async with hub_of_tenants(folder, executors=0, jobs_at_once=1, max_pipelines_per_principal=500) as mock:
         mock.method("work.keep", lambda note: note, idempotent=True)
         mock.method("work.hold", hold, idempotent=True)
         mock.method("rag.check", lambda technique, config: None)

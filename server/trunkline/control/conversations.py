@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from typing import Final
 
 from trunkline.conversations.service import Conversations
 from trunkline.hub.dispatch import Handlers, answering_later
@@ -11,6 +12,9 @@ from trunkline_protocol import conversation_messages as talks
 from trunkline_protocol import hub_methods as rows
 from trunkline_protocol.calls import Call, Caller
 from trunkline_protocol.errors import ErrorCode, RpcError
+
+ALL: Final = "*"
+"""In place of a conversation's id."""
 
 
 class ConversationCalls:
@@ -62,13 +66,12 @@ class ConversationCalls:
         return talks.ExportedConversations(text, len(lines), _cursor(following))
 
     def _delete(self, call: Call, params: talks.WhoseParams) -> Awaitable[talks.DeletedConversations]:
-        if (params.conversation_id is not None) == params.all:
-            words = f"{call.method}: give either conversation_id, or all: true"
+        if params.conversation_id == ALL:
+            return _deleted(self._conversations.delete_of(*_whose(call, params.tenant, params.principal)))
+        if params.principal is not None or params.tenant is not None:
+            words = f'{call.method}: principal and tenant are for conversation_id "{ALL}", everything of a principal'
             raise RpcError(ErrorCode.INVALID_PARAMS, words)
-        tenant, principal = _whose(call, params.tenant, params.principal)
-        if params.conversation_id is not None:
-            return _deleted(self._conversations.delete(_caller(call), params.conversation_id))
-        return _deleted(self._conversations.delete_of(tenant, principal))
+        return _deleted(self._conversations.delete(_caller(call), params.conversation_id))
 
     def _rate(self, call: Call, params: talks.FeedbackParams) -> Awaitable[talks.Turn]:
         by_place = params.conversation_id is not None and params.turn is not None

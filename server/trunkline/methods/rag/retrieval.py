@@ -209,6 +209,12 @@ class RagRun:
             return base_language(self.options.language)
         return language_of(self.query)
 
+    def _usage(self) -> dict[str, Any]:
+        """The tokens of an answer that no language model has written; of others its endpoint tells them."""
+        if self.generator != "extractive" or self.read_tokens is None:
+            return {}
+        return {"usage": {"prompt_tokens": self.read_tokens, "completion_tokens": 0}}
+
     def result(self, worker_id: str) -> dict[str, Any]:
         """The result of ``rag.execute``, and of ``rag.stream`` behind the last chunk."""
         return {
@@ -230,7 +236,7 @@ class RagRun:
                 "collection": self.options.collection,
                 "embedding_model": self.model,
                 "found": self.found,
-                **({} if self.read_tokens is None else {"usage": _usage(self.read_tokens)}),
+                **self._usage(),
                 **({} if self.filling is None else {"filling": self.filling}),
                 **self.details,
             },
@@ -349,10 +355,6 @@ async def _parts(run: RagRun, generator: Generator, ctx: Context) -> AsyncGenera
         yield Part(nothing_answers(run.options.collection, run.language))
     if run.filling is not None:
         yield Part("\n\n" + still_filling(run.options.collection, *progress(run.filling), run.language))
-
-
-def _usage(read: int) -> dict[str, int]:
-    return {"prompt_tokens": read, "completion_tokens": 0}
 
 
 def _ms(seconds: float) -> float:
