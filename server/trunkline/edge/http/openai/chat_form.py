@@ -25,6 +25,7 @@ _encode: Final = msgspec.json.Encoder().encode
 class _Usage(msgspec.Struct):
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    estimated: bool = False
 
     def to_wire(self) -> dict[str, int]:
         total = self.prompt_tokens + self.completion_tokens
@@ -212,7 +213,9 @@ class ChatForm(Form):
         shown = ("technique", "query", "retrieved_documents", "performance", "metadata")
         more = {name: whole[name] for name in shown if name in whole} | {"ignored": ignored}
         text = None if self._request.stream else found.answer
-        return _Ending(text, found.metadata.finish_reason, found.metadata.usage, {"trunkline": more})
+        usage = found.metadata.usage
+        told = None if usage is None or usage.estimated else usage  # clients take it for what they pay
+        return _Ending(text, found.metadata.finish_reason, told, {"trunkline": more})
 
     def _own_ending(self, result: msgspec.Raw) -> _Ending:
         found = _result(result)
