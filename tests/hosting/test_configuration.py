@@ -39,7 +39,7 @@ def test_what_is_live_is_applied_and_is_on_the_page() -> None:
     assert applied | (of_jobs - {"executors"}) | of_conversations | of_breakers | of_shares == LIVE_SETTINGS
     page = (ROOT / "docs/operations.md").read_text()
     section = page.partition("## Changing settings")[2].partition("\nFor a while:")[0]
-    assert set(re.findall(r"`([a-z_]+)`[,.]", section.partition("- **Logs**")[2])) == LIVE_SETTINGS
+    assert set(re.findall(r"`([a-z_]+)`[,.]", section.partition("- **Logs and metrics**")[2])) == LIVE_SETTINGS
 
 
 def test_a_changed_setting_leaves_the_others_and_says_where_it_is_from(

@@ -77,31 +77,6 @@ async def test_the_endpoint_gets_the_passages_and_the_question(methods: LocalMet
     assert prompt.endswith("Question: what does a cat do?")
 
 
-async def test_usage_is_what_the_endpoint_tells(methods: LocalMethods, endpoint: Endpoint) -> None:
-    assert "usage" not in (await methods.call("rag.execute", QUESTION))["metadata"]
-    endpoint.mode = "usage"
-    told = (await methods.call("rag.execute", QUESTION))["metadata"]["usage"]
-    assert told == {"prompt_tokens": 7, "completion_tokens": 5}
-
-
-async def test_instructions_stand_behind_the_task(methods: LocalMethods, endpoint: Endpoint) -> None:
-    await methods.call("rag.execute", QUESTION | {"technique_params": {"instructions": "Speak French."}})
-    told = endpoint.requests[0]["messages"][0]["content"]
-    assert told.endswith("\n\nSpeak French.")
-    assert "numbered passages only" in told
-
-
-async def test_the_model_rewrites_a_follow_up(methods: LocalMethods, endpoint: Endpoint) -> None:
-    history = [{"role": "user", "content": "what does a cat do?"}, {"role": "assistant", "content": "It sleeps."}]
-    result = await methods.call("rag.execute", QUESTION | {"query": "and at night?", "history": history})
-    assert result["query"] == "and at night?"
-    assert result["metadata"]["rewritten_query"] == REWRITTEN
-    assert result["metadata"]["rewritten_by"] == "tiny-llm"
-    rewriting, answering = endpoint.requests
-    assert "assistant: It sleeps.\nuser: and at night?" in rewriting["messages"][-1]["content"]
-    assert answering["messages"][-1]["content"].endswith(f"Question: {REWRITTEN}")
-
-
 async def test_usage_is_what_the_endpoint_tells_or_an_estimate(methods: LocalMethods, endpoint: Endpoint) -> None:
     estimated = (await methods.call("rag.execute", QUESTION))["metadata"]["usage"]
     assert estimated["estimated"]

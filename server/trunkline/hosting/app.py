@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trunkline.broker.common import HistoryLimits
 from trunkline.broker.keys import PublishKeyLimits
@@ -49,7 +49,7 @@ from trunkline.executors.quarantine import QuarantineLimits
 from trunkline.executors.replacement import ReplacementLimits
 from trunkline.executors.specs import GroupSpec
 from trunkline.hosting.admission import credentials, tls
-from trunkline.hosting.audited import refused
+from trunkline.hosting.audited import audit_log, refused, who
 from trunkline.hosting.executor_reports import reports
 from trunkline.hosting.executor_settings import group_specs
 from trunkline.hosting.limit_settings import connection_limits, share_limits
@@ -75,8 +75,6 @@ from trunkline.hub.topic_spaces import TopicSpaces
 from trunkline.jobs.limits import JobLimits
 from trunkline.jobs.service import Jobs
 from trunkline.jobs.store import JobStore
-from trunkline.observe.audit import AuditLog
-from trunkline.observe.audit_file import Rotation
 from trunkline.observe.figures import ExecutorFigures
 from trunkline.observe.history import History, Sample
 from trunkline.observe.metrics import CallStats
@@ -222,7 +220,7 @@ class HubParts:
         self.tenant_history = History(self.tenant_calls.stats, time.monotonic())
         self.figures = ExecutorFigures()
         self.sampler = Sampler(self.stats, lambda: worker_totals(tallies(self.pool.crew)), self._sampled)
-        self.audit = _audit_log(settings)
+        self.audit = audit_log(settings)
         self.trail = None if self.audit is None else AuditTrail(self.audit)
         self.tracer = _tracer(settings)
         self.log_request = request_log(settings.log_requests)
@@ -416,7 +414,7 @@ class HubParts:
         self.authentication.opened(connection)
         self.monitor.opened(connection)
         if self.audit is not None:
-            self.audit.event("connected", **_who(connection))
+            self.audit.event("connected", **who(connection))
 
     def _closed(self, connection: Connection) -> None:
         self.topics.forget(connection)
@@ -425,7 +423,7 @@ class HubParts:
         self.registrations.changed(connection)
         self.monitor.closed(connection)
         if self.audit is not None:
-            self.audit.event("disconnected", **_who(connection))
+            self.audit.event("disconnected", **who(connection))
 
     def _moved(self, newcomer: Connection, own: Connection) -> None:
         """A session was resumed: the connection made for its new socket is replaced by the session's own."""
@@ -440,7 +438,7 @@ class HubParts:
 
     def _authenticated(self, connection: Connection) -> None:
         if self.audit is not None:
-            self.audit.event("auth", **_who(connection))
+            self.audit.event("auth", **who(connection))
 
     def refused(self, refusal: Refusal) -> None:
         """Record in the audit log that a peer was not let in, and why."""
@@ -493,16 +491,3 @@ def _tracer(settings: Settings) -> Tracer | None:
         return make_tracer(settings.otlp_endpoint, settings.trace_ratio)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
-
-
-def _audit_log(settings: Settings) -> AuditLog | None:
-    rotation = Rotation(settings.audit_max_bytes, settings.audit_max_seconds, settings.audit_kept)
-    try:
-        return None if settings.audit_file is None else AuditLog(settings.audit_file, rotation)
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from error
-
-
-def _who(connection: Connection) -> dict[str, Any]:
-    who = connection.principal
-    return {"principal": who.name, "tenant": who.tenant, "connection": connection.number, "peer": connection.peer}

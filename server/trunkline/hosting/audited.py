@@ -1,4 +1,4 @@
-"""What the audit log says beside calls: who was not let in, and what a reload changed."""
+"""The audit log of a hub, and what it says beside calls: who was not let in, and what a reload changed."""
 
 from __future__ import annotations
 
@@ -7,15 +7,39 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from trunkline.config import Settings
 from trunkline.edge.access.tokens import digest_of
 from trunkline.edge.refusal import Refusal
+from trunkline.hosting.runtime import ConfigurationError
+from trunkline.hub.connection import Connection
 from trunkline.observe.audit import AuditLog
+from trunkline.observe.audit_file import Rotation
 from trunkline.observe.secrets import SecretMask
 
 MIN_TOKEN_CHARS: Final = 32
 """A shorter token may have been guessed, or be a mistyped password: its digest could lead back to it."""
 
 DIGEST_CHARS: Final = 16
+
+
+def audit_log(settings: Settings) -> AuditLog | None:
+    """The audit log that the settings ask for, if any.
+
+    Raises:
+        ConfigurationError: its file cannot be opened.
+    """
+    rotation = Rotation(settings.audit_max_bytes, settings.audit_max_seconds, settings.audit_kept)
+    try:
+        return None if settings.audit_file is None else AuditLog(settings.audit_file, rotation)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+
+
+def who(connection: Connection) -> dict[str, Any]:
+    """The members of a line that say whose connection it is about."""
+    principal = connection.principal
+    peer = {"connection": connection.number, "peer": connection.peer}
+    return {"principal": principal.name, "tenant": principal.tenant, **peer}
 
 
 def refused(log: AuditLog, refusal: Refusal, mask: SecretMask) -> None:
