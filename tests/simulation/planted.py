@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Final
 from unittest.mock import patch
 
-from trunkline.jobs.runner import JobRunner
+from trunkline.jobs.job_runner import JobRunner
 
 from tests.simulation.run import Outcome, simulate
 from trunkline.client.received_events import Position, _Place
