@@ -2,7 +2,7 @@
 
 All pages of four of Debian's documentation packages (``make deps-debian``), or ``--sample`` of each, are read by the
 pack ``documents`` and, in another way, by :mod:`bench.extraction_reference`; the table has the share of runs of five
-words and of headings that both have. Beside it stands what the extractor of 0.9 (trafilatura 2.3.1) had of all pages.
+words and of headings that both have. Beside it stands what the former extractor (trafilatura 2.3.1) had of all pages.
 
 Target: 97 % of both, in each.
 """
@@ -30,7 +30,7 @@ BEFORE: Final = {
     "debian-handbook": (0.5891, 0.5120),
     "python3.11-doc": (0.8607, 0.9693),
 }
-"""Shares of runs and headings, as measured with the extractor of 0.9, of all pages (2026-12-01)."""
+"""Shares of runs and headings, as measured with the former extractor, of all pages (2026-12-01)."""
 _MARKER: Final = re.compile(r"\A(?:- |\d+\. )")
 
 
