@@ -65,7 +65,7 @@ def main() -> None:
         row = [corpus.package, f"{len(pages):,}", f"{result.runs:,}", f"{100 * result.share_of_runs:.2f} %", before[0]]
         table.add_row(*row, f"{result.headings:,}", f"{100 * result.share_of_headings:.2f} %", before[1])
         missed = missed or min(result.share_of_runs, result.share_of_headings) < TARGET
-    Console().print(table)
+    Console(width=120).print(table)
     if missed:
         sys.exit(1)
 

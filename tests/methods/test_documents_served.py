@@ -103,7 +103,7 @@ async def test_a_collection_that_is_deleted_while_a_job_fills_it_stays_deleted(b
             job = await ended(client, job["id"])
             assert job["status"] == "failed", job
             assert job["error"]["code"] == 4001
-            assert "'shelf' was deleted" in job["error"]["message"]
+            assert "collection 'shelf'" in job["error"]["message"]
             assert (await client.call("collections.list"))["collections"] == []
 
 

@@ -87,7 +87,7 @@ def _suffixes() -> str:
 
 
 def ingest(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files, and folders of txt, md, html, pdf, docx.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files, and folders of documents.")],
     collection: Annotated[str, typer.Option(help="Collection to put the passages into; created if it does not exist.")],
     include: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="Only read matching files of folders; may be repeated.")
