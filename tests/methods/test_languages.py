@@ -34,6 +34,13 @@ def test_offsets_count_characters_whatever_they_weigh() -> None:
     assert [text[start:end] for start, end in sentence_spans(text, "de")] == ["Ein 😀 Satz.", "Größe 𝒳!"]
 
 
+def test_long_texts_are_cut_between_sentences_and_surrogates_are_no_obstacle() -> None:
+    text = "This is sentence number one of many. " * 1_000 + "\ud800 ends it."
+    spans = sentence_spans(text)
+    assert [text[start:end] for start, end in spans[:-1]] == ["This is sentence number one of many."] * 1_000
+    assert text[slice(*spans[-1])] == "\ud800 ends it."
+
+
 @pytest.mark.parametrize(
     ("text", "language"),
     [

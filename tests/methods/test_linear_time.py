@@ -80,7 +80,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "clean": clean,
     "units": lambda text: units_of(text, blocks_of(text, {}), "en"),
     "languages": lambda text: (language_of(text), stems(text), count_words(text)),
-    "words": lambda text: words([text]),
+    "words": lambda text: words([text], "en"),
     "glob": lambda text: fnmatchcase(text, "*a" * 20 + "*#"),
     "secrets": SecretMask(["a secret"]),
     "topic": topics._TOPIC.fullmatch,
