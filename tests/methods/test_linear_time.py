@@ -12,12 +12,14 @@ for library in ("bm25s", "semantic_text_splitter"):
     pytest.importorskip(library)
 
 from tests.support.timing import SCALE  # noqa: E402
+from trunkline import Passage  # noqa: E402
 from trunkline.edge.http import tasks as http_tasks  # noqa: E402
 from trunkline.methods.documents import extract  # noqa: E402
 from trunkline.methods.documents.blocks import clean  # noqa: E402
 from trunkline.methods.documents.encodings import declared_encoding  # noqa: E402
 from trunkline.methods.documents.markdown import front_matter, is_markdown, read_plain  # noqa: E402
 from trunkline.methods.documents.pdf import tidied  # noqa: E402
+from trunkline.methods.rag.graph import entities  # noqa: E402
 from trunkline.methods.rag.sentences import split_sentences  # noqa: E402
 from trunkline.methods.vectors.lexical import words  # noqa: E402
 from trunkline.observe.secrets import SecretMask  # noqa: E402
@@ -76,7 +78,8 @@ READERS: dict[str, Callable[[str], object]] = {
     "tidied": tidied,
     "clean": clean,
     "split_sentences": split_sentences,
-    "words": lambda text: words([text]),
+    "words": lambda text: words([text], "en"),
+    "entities": lambda text: entities(Passage("a", 1.0, text)),
     "glob": lambda text: fnmatchcase(text, "*a" * 20 + "*#"),
     "secrets": SecretMask(["a secret"]),
     "topic": topics._TOPIC.fullmatch,
