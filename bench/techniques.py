@@ -66,8 +66,8 @@ def passages(found: list[HeadedSection]) -> list[dict[str, Any]]:
         part = part if items and items[-1]["metadata"]["source"] == section.page else 0
         for number, text in enumerate(splitter.chunks(section.text)):
             blocks = [["paragraph", 0, len(text)]] if number else [["heading", 0, 0], ["paragraph", 0, len(text)]]
-            metadata = {"source": section.page, "section": section.id, "headings": section.above}
-            metadata |= {"part": part, "blocks": blocks}
+            place: dict[str, Any] = {"source": section.page, "section": section.id, "part": part}
+            metadata = place | {"headings": section.above, "blocks": blocks}
             items.append({"id": f"{section.page}@{part}", "text": text, "metadata": metadata})
             part += 1
     return items

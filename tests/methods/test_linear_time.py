@@ -13,6 +13,7 @@ from tests.support.libraries import skip_without
 skip_without("bm25s", "semantic_text_splitter")
 
 from tests.support.timing import SCALE  # noqa: E402
+from trunkline import Passage  # noqa: E402
 from trunkline.edge.http import tasks as http_tasks  # noqa: E402
 from trunkline.methods.documents import extract  # noqa: E402
 from trunkline.methods.documents.blocks import clean  # noqa: E402
@@ -21,6 +22,7 @@ from trunkline.methods.documents.markdown import front_matter, is_markdown, read
 from trunkline.methods.documents.pdf import tidied  # noqa: E402
 from trunkline.methods.languages import count_words, language_of, stems  # noqa: E402
 from trunkline.methods.rag.blocks import blocks_of  # noqa: E402
+from trunkline.methods.rag.graph import entities  # noqa: E402
 from trunkline.methods.rag.units import units_of  # noqa: E402
 from trunkline.methods.vectors.lexical import words  # noqa: E402
 from trunkline.observe.secrets import SecretMask  # noqa: E402
@@ -81,6 +83,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "units": lambda text: units_of(text, blocks_of(text, {}), "en"),
     "languages": lambda text: (language_of(text), stems(text), count_words(text)),
     "words": lambda text: words([text], "en"),
+    "entities": lambda text: entities(Passage("a", 1.0, text)),
     "glob": lambda text: fnmatchcase(text, "*a" * 20 + "*#"),
     "secrets": SecretMask(["a secret"]),
     "topic": topics._TOPIC.fullmatch,

@@ -97,7 +97,7 @@ def tiny_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     BertTokenizer(vocab=str(folder / "vocab.txt")).save_pretrained(folder / "bert")
     config = BertConfig(
         vocab_size=len(words), hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        max_position_embeddings=64, num_labels=1,
+        max_position_embeddings=64, id2label={0: "relevance"},
     )  # fmt: skip
     BertForSequenceClassification(config).save_pretrained(folder / "bert")
     CrossEncoder(str(folder / "bert"), max_length=64).save(str(folder / "model"))

@@ -83,7 +83,7 @@ def _load(folder: Path) -> CrossEncoder:
     try:
         from sentence_transformers import CrossEncoder
 
-        model = CrossEncoder(str(folder), num_labels=1, local_files_only=True, trust_remote_code=False)
+        model: CrossEncoder = CrossEncoder(str(folder), num_labels=1, local_files_only=True, trust_remote_code=False)
         model.predict([("query", "text")], show_progress_bar=False)
     except ModuleNotFoundError as error:
         words = f"TRUNKLINE_CROSS_ENCODER needs {error.name}: pip install 'trunkline[ml]'"

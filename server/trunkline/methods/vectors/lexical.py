@@ -38,7 +38,8 @@ SAMPLED: Final = 64
 """Texts that tell the language of all."""
 SAMPLED_CHARACTERS: Final = 200
 """Of each of them."""
-_JOINED: Final = re.compile(r"\w*_\w+|[a-z]+[A-Z]\w*")
+_RUN: Final = re.compile(r"\w+")
+_JOINED: Final = re.compile(r"_|[a-z][A-Z]")
 _PARTS: Final = re.compile(r"[A-Z]?[^\W_A-Z]+|[A-Z]+(?![^\W_A-Z])")
 
 
@@ -62,7 +63,7 @@ def language_of_texts(texts: Iterable[str]) -> str:
 
 def _with_parts(text: str) -> str:
     """A text, and behind it the parts of its identifiers."""
-    parts = [part for joined in _JOINED.findall(text) for part in _PARTS.findall(joined)]
+    parts = [part for run in _RUN.findall(text) if _JOINED.search(run) for part in _PARTS.findall(run)]
     return f"{text}\n{' '.join(parts)}" if parts else text
 
 
