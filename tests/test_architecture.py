@@ -6,6 +6,7 @@ Who of our own rooms imports whom stands in ``.importlinter``.
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -196,3 +197,50 @@ def test_the_running_hub_has_mapped_no_ml_library(debug_hub: RunningHub) -> None
     assert "picows" in maps, "this test looks at the wrong thing"
     for library in ("libtorch", "faiss", "numpy"):
         assert library not in maps
+
+
+OWN_CLOCK = re.compile(r"\btime\.(?:monotonic|time|perf_counter)(?:_ns)?\b|\bloop(?:\(\))?\.time\(\)")
+TIMED_ROOMS = ("hub", "edge", "executors", "jobs", "client")
+CALL_THE_CLOCK = {
+    "edge/access/async_hook.py",
+    "edge/access/expiry.py",
+    "edge/access/failures.py",
+    "edge/access/grants.py",
+    "edge/access/key_set_url.py",
+    "edge/access/tokens.py",
+    "edge/framed/stdio.py",
+    "edge/http/body.py",
+    "edge/phoenix/endpoint.py",
+    "edge/tls.py",
+    "executors/handle.py",
+    "executors/handover.py",
+    "executors/method_recovery.py",
+    "executors/output.py",
+    "executors/pool.py",
+    "executors/process_limits.py",
+    "executors/replacement.py",
+    "executors/supervisor.py",
+    "executors/watchdog.py",
+    "hub/authentication.py",
+    "hub/callee_calls.py",
+    "hub/callee_messages.py",
+    "hub/callees.py",
+    "hub/client_connection.py",
+    "hub/connection.py",
+    "hub/principal.py",
+    "hub/registrations.py",
+    "hub/resumption.py",
+    "hub/router.py",
+    "jobs/runner.py",
+}
+"""Files of these rooms that ask the time themselves, where it could be handed in; none is added, and who leaves goes.
+``executors/process.py`` is the executors' own process, which has no other clock."""
+
+
+def test_no_more_files_ask_the_time_themselves() -> None:
+    package = ROOT / "server" / "trunkline"
+    files = (path for room in TIMED_ROOMS for path in (package / room).rglob("*.py"))
+    found = {path.relative_to(package).as_posix() for path in files if OWN_CLOCK.search(path.read_text())}
+    found.discard("executors/process.py")
+    assert found - CALL_THE_CLOCK == set(), "hand it in: see the classes that take a clock"
+    assert CALL_THE_CLOCK - found == set(), "they ask no more: take them from the list"

@@ -160,6 +160,8 @@ class JobRunner:
             run.timer.cancel()
         if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, RpcError):
             logger.error("job %s was lost by the hub; it runs again after a restart", job.id, exc_info=error)
+        if self._stopping and job.status == "running":
+            job.apply(Interrupted(now_ms()))  # as the next hub does, which finds that it is running
         self.wake()
 
     def _wait(self, job: Job, seconds: float) -> None:
@@ -194,7 +196,7 @@ class JobRunner:
         except RpcError as error:
             await self._failed(job, run, error)
         except HubStopping:
-            job.apply(Interrupted(now_ms()))  # as the next hub will: it is not recorded, as all that runs is found then
+            return
         else:
             await self._succeeded(job, call.attempts, result)
 
