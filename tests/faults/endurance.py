@@ -16,13 +16,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
 
-from tests.support.hub import RunningHub, ready_hub
+from tests.support.hub import RunningHub, forks_executors, ready_hub
 from tests.support.peer import Peer, peer
 from tests.support.timing import PATIENCE, until
 
@@ -76,7 +77,10 @@ class Usage:
     def of(cls, pid: int) -> Usage:
         """That of a process."""
         hub = psutil.Process(pid)
-        children = len(hub.children(recursive=True))
+        children = 0
+        for child in hub.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                children += not forks_executors(child)
         return cls(round(hub.memory_info().rss / 2**20, 1), hub.num_fds(), hub.num_threads(), children)
 
 

@@ -258,9 +258,14 @@ def executors_of(hub: int) -> set[int]:
     with suppress(psutil.NoSuchProcess):
         for child in psutil.Process(hub).children():
             with suppress(psutil.NoSuchProcess):
-                if child.status() != psutil.STATUS_ZOMBIE and child.name() != forked_executors.NAME.decode():
+                if child.status() != psutil.STATUS_ZOMBIE and not forks_executors(child):
                     found.add(child.pid)
     return found
+
+
+def forks_executors(process: psutil.Process) -> bool:
+    """Whether a process is the one that forks a hub's executors, and only the tests have."""
+    return bool(process.name() == forked_executors.NAME.decode())
 
 
 @contextmanager
