@@ -8,8 +8,6 @@ from contextlib import AbstractContextManager
 from typing import Any, Final
 from unittest.mock import patch
 
-from trunkline.jobs.job_runner import JobRunner
-
 from tests.simulation.run import Outcome, simulate
 from trunkline.client.received_events import Position, _Place
 from trunkline.client.streams import StreamCall
@@ -24,8 +22,9 @@ from trunkline.hub.outbox import Outbox
 from trunkline.hub.registrations import Registrations
 from trunkline.hub.resumption import SessionLink
 from trunkline.hub.router import Router
-from trunkline.jobs import runner
+from trunkline.jobs import job_runner as runner
 from trunkline.jobs.job import Job, Started
+from trunkline.jobs.job_runner import JobRunner
 from trunkline.jobs.service import Jobs
 from trunkline.storage.disk_thread import DiskThread
 from trunkline_protocol.calls import Call
