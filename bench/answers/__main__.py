@@ -91,9 +91,8 @@ def report(asked: Sequence[Asked]) -> list[str]:
         verdicts = [each.verdict for each in chosen]
         table.add_row(name, str(len(chosen)), *(str(verdicts.count(each)) for each in ("right", "wrong", "missed")))
     Console(width=100).print(table)
-    times, work = (
-        statistics.median(getattr(each, name) for each in asked) for name in ("milliseconds", "cpu_milliseconds")
-    )
+    times = statistics.median(each.milliseconds for each in asked)
+    work = statistics.median(each.cpu_milliseconds for each in asked)
     print(f"an answer, median: {times:.0f} ms, of which the CPUs worked {work:.0f} ms")
     _show(asked)
     return missed_targets(answerable, others)

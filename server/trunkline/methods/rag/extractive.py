@@ -7,6 +7,7 @@ Where even the best one is no answer, nothing is quoted.
 
 from __future__ import annotations
 
+import asyncio
 import textwrap
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,7 +68,8 @@ class ExtractiveGenerator:
             RpcError: the error of ``embeddings.create``.
         """
         assert run.query_vector is not None
-        candidates = candidates_of(run.documents)
+        # On a thread: the first time, the model that detects languages is loaded.
+        candidates = await asyncio.to_thread(candidates_of, run.documents)
         run.found = False
         if not candidates:
             return
