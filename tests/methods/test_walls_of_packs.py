@@ -73,6 +73,7 @@ TRIALS: Final[Trials] = {
     "documents.process": of_collection(sources=[{"text": "Of bolt.", "source": "acme.md"}], create=False),
     "rag.check": "keeps nothing",
     "rag.execute": asks(),
+    "rag.retrieve": asks(),
     "rag.stream": asks("websocket"),
 }
 
