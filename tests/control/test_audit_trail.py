@@ -38,6 +38,9 @@ IN_WORDS: Final[dict[str, tuple[dict[str, Any], str]]] = {
         ("pipeline_id", "p1", "p1"),
         ("cache_type", "embeddings", "embeddings"),
         ("id", "0123456789abcdef", "0123456789abcdef"),
+        ("conversation_id", "c1", "c1"),
+        ("answer_id", "a1", "a1"),
+        ("principal", "ada", "ada"),
     )
 }
 """What a param that names something is given in these tests, and how the line says it."""
@@ -45,12 +48,13 @@ IN_WORDS: Final[dict[str, tuple[dict[str, Any], str]]] = {
 NAMES_NOTHING: Final = {
     "token", "resume", "recover", "history", "after", "limit", "data", "idempotency_key", "params", "result", "summary",
     "streaming", "idempotent", "max_concurrency", "timeout_ms", "drain", "priority", "status", "cursor", "time_range",
-    "series", "display_name", "metadata", "state", "purge", "quotas", "from", "to",
+    "series", "display_name", "metadata", "state", "purge", "quotas", "from", "to", "title", "question", "turn",
+    "answer", "found", "code", "rewritten_query", "collection", "days", "rating", "comment",
 }  # fmt: skip
 """Params of the hub's methods that say how, or carry a payload or a secret. A new one has to be put here or above."""
 
-NOT_OF_A_TARGET: Final = {("pipeline.initialize", "config")}
-"""The configuration of a pipeline is a payload."""
+NOT_OF_A_TARGET: Final = {("pipeline.initialize", "config"), ("conversations.answer", "technique")}
+"""The configuration of a pipeline is a payload; the technique of an answer is kept with it."""
 
 
 def named(method: str) -> set[str]:

@@ -49,7 +49,7 @@ async def mock(tmp_path: Path) -> AsyncIterator[MockHub]:
         yield running
 
 
-LOOK_AT_NONE: Final = {"rag.check"}
+LOOK_AT_NONE: Final = {"rag.check", "conversations.answer"}
 """Methods that are given the name of a collection, and look at none."""
 
 Method = dict[str, Any]

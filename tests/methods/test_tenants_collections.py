@@ -19,7 +19,7 @@ pytest.importorskip("faiss")
 
 from tests.hub.callers import tokens_file
 from tests.methods.packs import word_embeddings
-from tests.methods.test_collection_rights import key_of, params_of, refusal, resolved
+from tests.methods.test_collection_rights import LOOK_AT_NONE, key_of, params_of, refusal, resolved
 from tests.support.timing import until
 from trunkline import Hub, RpcError
 from trunkline.methods import documents, rag, vectors
@@ -72,7 +72,7 @@ MORE: Final[dict[str, dict[str, Any]]] = {"vectors.delete": {"ids": ["a"]}, "vec
 async def naming_methods(hub: Hub) -> dict[str, dict[str, Any]]:
     said = await hub.call("rpc.discover")
     methods = [resolved(each, said["components"]["schemas"]) for each in said["methods"]]
-    served = {each["name"]: each for each in methods if "x-trunkline" in each and each["name"] != "rag.check"}
+    served = {each["name"]: each for each in methods if "x-trunkline" in each and each["name"] not in LOOK_AT_NONE}
     return {name: each for name, each in served.items() if key_of(each) is not None}
 
 

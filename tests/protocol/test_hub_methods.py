@@ -32,8 +32,9 @@ ELSEWHERE = {
 
 IN_WORDS = {"rpc.discover", "system.info"}
 ELSEWHERE_OR_IN_WORDS = IN_WORDS | {
-    "health.check", "health.detailed", "jobs.create", "jobs.get", "metrics.get", "session.open", "system.calls",
-    "system.failure", "system.topics",
+    "conversations.answer", "conversations.get",
+    "health.check", "health.detailed", "jobs.create", "jobs.get", "metrics.get", "rag.feedback",
+    "session.open", "system.calls", "system.failure", "system.topics",
 }  # fmt: skip
 """Methods whose results SPEC.md does not list right behind what they take: it has a table, or tells in words."""
 

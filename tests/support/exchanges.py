@@ -43,7 +43,7 @@ VARYING: Final = NAMED | frozenset(
         "mean_ms", "memory_total_mb", "memory_usage", "message", "oldest_at", "opened_at", "p50_ms", "p95_ms", "p99_ms",
         "peer", "pid", "platform", "published_at", "python", "queue_ms", "request_count", "requests_per_second",
         "retry_after_ms", "rss_mb", "run_ms", "running_ms", "since", "started_at", "time_ms", "timeout_ms", "timestamp",
-        "trace_id",
+        "answered_at", "asked_at", "day", "lines", "trace_id", "updated_at",
         "uptime_seconds", "version", "window_seconds",
     }
 )  # fmt: skip

@@ -57,7 +57,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         route_nested: takes the calls that methods make themselves.
         queue_limits: bounds of the queues.
         on_change: called when an executor has changed its state.
-        on_reports: takes the frames STATS and USED.
+        on_reports: takes the frames STATS and USED; without it they are ignored.
         kill_after: seconds a call may keep running after its deadline or cancellation before its executor is killed.
         quarantine: when an input that kills executors is refused, and for how long.
         hand_over, replacement: limits of handing slots of routing keys over, and how processes are replaced.
@@ -115,7 +115,7 @@ class ExecutorPool(CallBackend, HandOverHost):
             ipc.CHUNK: ExecutorHandle.on_chunk,
             ipc.INPUT_CREDIT: ExecutorHandle.on_input_credit,
             ipc.PROGRESS: ExecutorHandle.on_progress,
-            **(on_reports or {}),
+            **(on_reports or dict.fromkeys((ipc.STATS, ipc.USED), lambda *_: None)),
             ipc.NESTED_CALL: nesting.on_call,
             ipc.NESTED_CANCEL: nesting.on_cancel,
             ipc.NESTED_CREDIT: nesting.on_credit,

@@ -143,9 +143,14 @@ class DocumentMethods:
             await run.work()
         return run.result(len(ignored))
 
-    @method("documents.filling", idempotent=True)
+    @method("documents.filling", idempotent=True, runs_as="method")
     async def filling(self, collection: Name, ctx: Context) -> Filling:
-        """Tell how far the calls and jobs are that process documents into a collection now; all 0 where none does."""
+        """Tell how far the calls and jobs are that process documents into a collection now; all 0 where none does.
+
+        Raises:
+            RpcError: 4001, there is no such collection; 6002, the caller may not use it.
+        """
+        await ctx.call("collections.stats", {"name": collection})
         return self._fillings.of(ctx.principal.tenant, collection)
 
     @method("documents.list", idempotent=True, runs_as="method")
