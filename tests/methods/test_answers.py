@@ -16,7 +16,7 @@ from tests.methods.packs import word_embeddings  # noqa: E402
 from trunkline.methods import rag, vectors  # noqa: E402
 from trunkline.methods.local import LocalMethods  # noqa: E402
 from trunkline.methods.rag.evidence import Asked, Seen, confidence, proper_names, weighed  # noqa: E402
-from trunkline.methods.rag.said import SPOKEN, nothing_answers, still_filling  # noqa: E402
+from trunkline.methods.rag.said import _NOTHING, nothing_answers, still_filling  # noqa: E402
 
 ENGLISH_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 """By its name, the model that knows English alone."""
@@ -83,7 +83,7 @@ async def test_the_language_of_the_call_comes_first(methods: LocalMethods) -> No
 
 
 def test_each_language_says_all_of_it() -> None:
-    for language in SPOKEN:
+    for language in _NOTHING:
         assert "pets" in nothing_answers("pets", language)
         said = still_filling("pets", 40, 79, language)
         assert all(each in said for each in ("pets", "40", "79")), language

@@ -173,7 +173,8 @@ def test_a_parser_has_no_secrets_of_its_executor(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("TRUNKLINE_TOKEN", "a-secret-of-the-hub")
     own = Parsers(10 * SCALE, 1024)
     own.parse(Request(b"words", "a.txt", None, word_model(tmp_path), 30, 0), lambda: None)
-    (pid,) = own.waiting_pids()
+    (parser,) = own._idle
+    pid = parser.pid
     assert "a-secret-of-the-hub" not in psutil.Process(pid).environ().values()
     own.close()
     assert not psutil.pid_exists(pid)
@@ -192,4 +193,4 @@ def test_a_cancelled_call_ends_its_parser(tmp_path: Path) -> None:
     page = b"<p>words of it</p>" * 1_000_000
     with pytest.raises(RpcError, match="cancelled"):
         own.parse(Request(page, "a.html", None, word_model(tmp_path), 30, 0), check)
-    assert own.waiting_pids() == []
+    assert own._idle == []

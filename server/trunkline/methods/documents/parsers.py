@@ -111,11 +111,6 @@ class Parsers:
         for parser in idle:
             parser.kill()
 
-    def waiting_pids(self) -> list[int]:
-        """The processes that wait for a document."""
-        with self._lock:
-            return [parser.pid for parser in self._idle]
-
     def close(self) -> None:
         """End the processes that wait; those that read end when they are told to, or their time is over."""
         with self._lock:

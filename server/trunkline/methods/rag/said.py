@@ -62,9 +62,6 @@ _FILLING: Final = {
     "zh": "集合“{collection}”仍在建立索引:{items} / {expected}。请在完成后再次提问。",
 }
 
-SPOKEN: Final = tuple(_NOTHING)
-"""The languages that the hub says this in; to all others it says it in English."""
-
 
 def nothing_answers(collection: str, language: str) -> str:
     """The words for: the collection does not answer the question."""
