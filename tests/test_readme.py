@@ -77,7 +77,7 @@ def test_each_block_says_what_becomes_of_it() -> None:
 
 def test_few_blocks_are_not_run() -> None:
     skipped = [str(block) for blocks in BLOCKS.values() for block in blocks if block.rule.startswith("not run: ")]
-    assert len(skipped) <= 9, skipped
+    assert len(skipped) <= 11, skipped
 
 
 @pytest.fixture(scope="module")

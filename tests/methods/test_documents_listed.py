@@ -104,7 +104,8 @@ async def test_how_far_a_collection_is_can_be_asked_meanwhile(methods: LocalMeth
     assert await methods.call("documents.filling", {"collection": COLLECTION}) == {
         "calls": 1, "documents_done": 0, "documents_total": 3,
     }  # fmt: skip
-    assert await methods.call("documents.filling", {"collection": "other"}) == nothing
+    with pytest.raises(RpcError, match="no collection 'other'"):
+        await methods.call("documents.filling", {"collection": "other"})
     go.set()
     await call
     assert await methods.call("documents.filling", {"collection": COLLECTION}) == nothing

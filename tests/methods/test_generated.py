@@ -93,11 +93,13 @@ async def test_instructions_stand_behind_the_task(methods: LocalMethods, endpoin
 
 
 async def test_the_model_rewrites_a_follow_up(methods: LocalMethods, endpoint: Endpoint) -> None:
+    endpoint.usage = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
     history = [{"role": "user", "content": "what does a cat do?"}, {"role": "assistant", "content": "It sleeps."}]
     result = await methods.call("rag.execute", QUESTION | {"query": "and at night?", "history": history})
     assert result["query"] == "and at night?"
     assert result["metadata"]["rewritten_query"] == "".join(TOKENS), "all that this model ever says"
     assert result["metadata"]["rewritten_by"] == "tiny-llm"
+    assert result["metadata"]["usage"] == {"prompt_tokens": 14, "completion_tokens": 10}, "both requests are paid"
     rewriting, answering = endpoint.requests
     assert "assistant: It sleeps.\nuser: and at night?" in rewriting["messages"][-1]["content"]
     assert answering["messages"][-1]["content"].endswith(f"Question: {''.join(TOKENS)}")

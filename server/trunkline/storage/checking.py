@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from concurrent.futures import ThreadPoolExecutor, wait
+import threading
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
@@ -27,14 +28,23 @@ def check_pages(path: Path, connection: sqlite3.Connection) -> None:
         RpcError: 3002, it is damaged.
         sqlite3.Error: it cannot be read, or the check was interrupted.
     """
-    with ThreadPoolExecutor(1, "quick_check") as beside:
-        found = beside.submit(lambda: connection.execute(CHECK).fetchall())
-        try:
-            rows = found.result()
-        except BaseException:
-            while not found.done():
-                connection.interrupt()
-                wait([found], AGAIN)
-            raise
+    found: Future[list[tuple[str]]] = Future()
+    # No pool: whatever the moment at which a signal comes, nobody may wait for a check that is not interrupted.
+    beside = threading.Thread(target=_look, args=(connection, found), name="quick_check", daemon=True)
+    try:
+        beside.start()
+        rows = found.result()
+    except BaseException:
+        while beside.is_alive():
+            connection.interrupt()
+            beside.join(AGAIN)
+        raise
     if rows != [("ok",)]:
         raise damaged(path, " ".join(" ".join(word for (word,) in rows).split()))
+
+
+def _look(connection: sqlite3.Connection, found: Future[list[tuple[str]]]) -> None:
+    try:
+        found.set_result(connection.execute(CHECK).fetchall())
+    except Exception as error:
+        found.set_exception(error)

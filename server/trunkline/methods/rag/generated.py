@@ -12,14 +12,15 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, cast
+from weakref import WeakKeyDictionary
 
 from trunkline import Context, ErrorCode, RpcError
+from trunkline.methods.rag.bill import Bill
 from trunkline.methods.rag.blocks import headings_of
 from trunkline.methods.rag.citations import CheckedCitations
 from trunkline.methods.rag.endpoints import Endpoint, without_secrets
 from trunkline.methods.rag.llm_tokens import count_tokens
 from trunkline.methods.rag.retrieval import Document, Part, RagRun
-from trunkline.methods.rag.signatures import TokenUsage
 from trunkline.methods.rag.spending import Spending, until_tomorrow_ms
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class OpenAIGenerator:
             )
             for each in endpoints
         }
+        self._bills: WeakKeyDictionary[Context, Bill] = WeakKeyDictionary()
 
     async def close(self) -> None:
         """Close the connections to the endpoints."""
@@ -189,11 +191,9 @@ class OpenAIGenerator:
         run.details["endpoint"] = endpoint.name
         tokens_in, tokens_out, is_told = completion.tokens(run)
         count_tokens(ctx, tokens_in, tokens_out, told=is_told)
-        usage: TokenUsage = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out}
-        run.details["usage"] = usage if is_told else {**usage, "estimated": True}
-        if endpoint.is_priced:
-            cost = endpoint.cost(tokens_in, tokens_out)
-            run.details["cost"] = round(cost, 9)
+        cost = endpoint.cost(tokens_in, tokens_out) if endpoint.is_priced else None
+        run.details |= self._bills.setdefault(ctx, Bill()).add(tokens_in, tokens_out, cost, told=is_told)
+        if cost is not None:
             try:
                 await asyncio.shield(asyncio.to_thread(self._spending.add, endpoint.name, cost))
             except RpcError as error:  # the answer is there, and paid
