@@ -25,8 +25,9 @@ STARTERS: Final = frozenset(map(id, (subprocess, multiprocessing, asyncio.create
 PRODUCT_STARTERS: Final = frozenset({
     "trunkline.executors.pool", "trunkline.executors.supervisor",
     "trunkline.hosting.app", "trunkline.hosting.lifecycle", "trunkline.hosting.http_endpoints",
+    "scripts.repeat_tests",
 })  # fmt: skip
-"""Modules of the product whose functions and classes start executors. A helper that only runs them in this process, as
+"""Modules whose functions and classes start processes. A helper that only runs them in this process, as
 ``in_process.py`` does, imports them inside a function, where they are not looked for."""
 
 HEAVY: Final = frozenset({
