@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from typing import Any, Final
 from xml.etree import ElementTree
 
-from trunkline.methods.documents.blocks import FileText, TextBuilder, Unreadable, clean
-from trunkline.methods.documents.html import read_html, reading_as
+from trunkline.methods.documents.blocks import FileText, TextBuilder, Unreadable
+from trunkline.methods.documents.html import reading_as
 
 MAX_UNPACKED: Final = 256 * 2**20
 MAX_UNPACKED_XML: Final = 32 * 2**20
 """Of a file: what is in it unpacked, and the part of that which becomes a tree in memory."""
 _DUBLIN_CORE: Final = "{http://purl.org/dc/elements/1.1/}"
-_WORDS: Final = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 
 
 def open_archive(data: bytes) -> zipfile.ZipFile:
@@ -46,47 +45,6 @@ def title_of(archive: zipfile.ZipFile) -> str | None:
     except ElementTree.ParseError:
         return None  # the properties are damaged, and the document need not be
     return core.findtext(f"{_DUBLIN_CORE}title")
-
-
-def read_docx(data: bytes) -> FileText:
-    """The text of a Word document: body, notes and comments, and what its pages have at their top and bottom.
-
-    Raises:
-        Unreadable: damaged, or more than it seems.
-    """
-    import mammoth
-
-    with reading_as("docx"), open_archive(data) as archive:
-        if "word/document.xml" not in archive.namelist():
-            raise Unreadable("it is a zip archive that holds no Word document")
-        title = title_of(archive)
-        around = _headers(archive)
-        page: Any = mammoth.convert_to_html(
-            io.BytesIO(data), style_map="comment-reference => sup", convert_image=mammoth.images.img_element(_no_image)
-        )
-        body = read_html(f"<!doctype html><body>{page.value}</body>") if page.value.strip() else FileText(None, "")
-    built = TextBuilder()
-    built.extend(body)
-    for text in around:
-        built.add("paragraph", text)
-    return built.build(title or body.title)
-
-
-def _no_image(_image: Any) -> dict[str, str]:
-    return {}
-
-
-def _headers(archive: zipfile.ZipFile) -> list[str]:
-    """The texts of headers and footers, each once."""
-    found: dict[str, None] = {}
-    for name in sorted(archive.namelist()):
-        if name.startswith(("word/header", "word/footer")) and name.endswith(".xml"):
-            root = ElementTree.fromstring(archive.read(name))  # noqa: S314
-            for paragraph in root.iter(f"{_WORDS}p"):
-                text = clean("".join(part.text or "" for part in paragraph.iter(f"{_WORDS}t")))
-                if text.strip():
-                    found[text] = None
-    return list(found)
 
 
 def read_pptx(data: bytes) -> FileText:
