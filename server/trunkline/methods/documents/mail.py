@@ -101,7 +101,7 @@ def _body(part: EmailMessage) -> tuple[FileText, str | None]:
 
 
 def _characters(data: bytes, charset: str) -> tuple[str, str | None]:
-    """Bytes as text, by the charset that they are said to have where it is one and fits, else by a guess that is told."""
+    """Bytes as text, by the charset they are said to have where it is one and fits, else by a guess that is told."""
     try:
         return data.decode(charset), None
     except (LookupError, UnicodeError):

@@ -91,25 +91,6 @@ def _add_shape(built: TextBuilder, shape: Any) -> None:
             built.add("paragraph", paragraph.text.replace("\v", "\n"))
 
 
-def read_xlsx(data: bytes) -> FileText:
-    """The text of a workbook: each sheet below its name, and of each row the cells, by the values they had when saved.
-
-    Raises:
-        Unreadable: damaged, or more than it seems.
-    """
-    import openpyxl
-
-    built = TextBuilder()
-    with reading_as("xlsx"), open_archive(data) as archive:
-        title = title_of(archive)
-        book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
-        for sheet in book.worksheets:
-            built.add("heading", sheet.title, 1)
-            for row in sheet.iter_rows(values_only=True):
-                built.add("table_row", row_of(["" if value is None else str(value) for value in row]))
-    return built.build(title)
-
-
 def row_of(cells: list[str]) -> str:
     """The cells of a row in one line."""
     texts = [" ".join(cell.split()) for cell in cells]
