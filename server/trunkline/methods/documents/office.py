@@ -56,19 +56,24 @@ def read_pptx(data: bytes) -> FileText:
     import pptx
 
     built, starts = TextBuilder(), []
+    drawn: list[int] = []
     with reading_as("pptx"), open_archive(data):
         presentation = pptx.Presentation(io.BytesIO(data))
         for slide in presentation.slides:
-            starts.append(built.length + 2 if built.blocks else 0)
-            title = slide.shapes.title
-            if title is not None:
-                built.add("heading", title.text_frame.text.replace("\v", " "), 1)
+            starts.append(built.length + 1 if built.blocks else 0)  # of rows there is one line end between
+            heading = slide.shapes.title
+            if heading is not None:
+                built.add("heading", heading.text_frame.text.replace("\v", " "), 1)
             for shape in _shapes(slide.shapes):
-                if title is None or shape.shape_id != title.shape_id:
+                if heading is None or shape.shape_id != heading.shape_id:
                     _add_shape(built, shape)
+                    drawn += [len(starts)] if _is_drawn(shape) else []
             if slide.has_notes_slide and (notes := slide.notes_slide.notes_text_frame) is not None:
                 built.add("paragraph", notes.text.replace("\v", "\n"))
-        return built.build(presentation.core_properties.title or None, pages=starts)
+        title = presentation.core_properties.title or None
+    slides = ", ".join(map(str, dict.fromkeys(drawn)))
+    note = f"charts and diagrams are not read, on slides {slides:.200}" if drawn else None
+    return built.build(title, note, pages=starts)
 
 
 def _shapes(shapes: Any) -> Iterator[Any]:
@@ -80,6 +85,12 @@ def _shapes(shapes: Any) -> Iterator[Any]:
             waiting += reversed(list(shape.shapes))
         else:
             yield shape
+
+
+def _is_drawn(shape: Any) -> bool:
+    """Whether it is a chart or a diagram, whose words are in a file of their own."""
+    kinds = shape.element.xpath(".//a:graphicData/@uri")
+    return any(kind.endswith(("/chart", "/chartex", "/diagram")) for kind in kinds)
 
 
 def _add_shape(built: TextBuilder, shape: Any) -> None:
