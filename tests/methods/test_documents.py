@@ -127,8 +127,8 @@ async def test_every_kind_of_source_can_be_given_at_once(lab: Lab) -> None:
         "documents": 8, "failed": 0, "superseded": 0, "ignored": 1,
         "passages": 9, "embedded": 9, "skipped": 0, "removed": 0,
     }  # fmt: skip
-    (pets,) = [item for item in await lab.items() if item["metadata"]["source"] == "b.pdf"]
-    assert pets["metadata"]["page"] == 1
+    pets = [item for item in await lab.items() if item["metadata"]["source"] == "b.pdf"]
+    assert {item["text"]: item["metadata"]["page"] for item in pets} == {"A dog ran.": 1, "A fish swam.": 2}
 
 
 async def test_a_bad_file_does_not_stop_its_folder(lab: Lab) -> None:
