@@ -251,6 +251,19 @@ def test_documents_whose_file_is_gone_are_pruned_when_told_to(hub: RunningHub, f
     assert sources(hub, "pruned") == ["books/pets.pdf", "books/sub/hound.txt"]
 
 
+def test_what_came_from_elsewhere_or_from_no_file_is_never_pruned(hub: RunningHub, folder: Path) -> None:
+    (folder.parent / "other").mkdir()
+    (folder.parent / "other" / "here.md").write_text("It is here.")
+    ingest(hub, "here.md", "--collection", "kept", cwd=folder.parent / "other")
+    ingest(hub, ".", "--collection", "kept", cwd=folder)
+    text = {"collection": "kept", "sources": [{"text": "A note.", "source": "notes/42"}]}
+    assert trunkline("call", "documents.process", json.dumps(text), "--url", hub.url).returncode == 0
+    (folder / "cat.md").unlink()
+    done = ingest(hub, ".", "--collection", "kept", "--prune", "--yes", cwd=folder)
+    assert re.search(r"\n  cat\.md\npruned +1 .*deleted\nleft +1 +documents of which", done.stdout), done.stdout
+    assert sources(hub, "kept") == ["here.md", "notes/42", "pets.pdf", "sub/dog.txt"]
+
+
 async def test_nothing_is_pruned_below_a_folder_that_cannot_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -259,7 +272,7 @@ async def test_nothing_is_pruned_below_a_folder_that_cannot_be_read(
     class OneDocument:
         async def call(self, method: str, params: Any) -> Any:
             called.append(method)
-            return {"documents": [{"source": f"{tmp_path}/sub/gone.md"}], "cursor": None}
+            return {"documents": [{"source": "gone.md", "file": f"{tmp_path}/sub/gone.md"}], "cursor": None}
 
     def unreadable(top: Any, onerror: Any) -> Iterator[Any]:
         yield str(tmp_path), ["sub"], ["here.md"]

@@ -17,6 +17,8 @@ import docx  # noqa: E402
 import openpyxl  # noqa: E402
 import pptx  # noqa: E402
 from PIL import Image, ImageDraw, ImageFont  # noqa: E402
+from pptx.chart.data import CategoryChartData  # noqa: E402
+from pptx.enum.chart import XL_CHART_TYPE  # noqa: E402
 from pptx.util import Inches  # noqa: E402
 from reportlab.lib.utils import ImageReader  # noqa: E402
 from reportlab.pdfgen.canvas import Canvas  # noqa: E402
@@ -97,6 +99,21 @@ def test_a_presentation_has_titles_shapes_tables_and_notes() -> None:
         ("paragraph", "In a group"), ("paragraph", "Speak slowly."), ("heading", "Second"),
     ]  # fmt: skip
     assert found.page_at(found.text.index("Second")) == 2
+
+
+def test_slides_of_rows_alone_are_told_apart_and_charts_are_told() -> None:
+    presentation = pptx.Presentation()
+    for word in ("one", "two"):
+        slide = presentation.slides.add_slide(presentation.slide_layouts[6])
+        table = slide.shapes.add_table(1, 1, Inches(1), Inches(1), Inches(2), Inches(1)).table
+        table.cell(0, 0).text = word
+    data = CategoryChartData()
+    data.categories = ["a"]
+    data.add_series("s", (1.0,))
+    slide.shapes.add_chart(XL_CHART_TYPE.COLUMN_CLUSTERED, Inches(1), Inches(3), Inches(2), Inches(2), data)
+    found = extract(saved(presentation), "a.pptx")
+    assert [found.page_at(found.text.index(word)) for word in ("one", "two")] == [1, 2]
+    assert found.note == "charts and diagrams are not read, on slides 2"
 
 
 def test_a_workbook_has_its_sheets_and_rows() -> None:

@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Callable
 
 from tests.methods.document_files import word_model
-from trunkline.methods.documents.blocks import FileText
+from trunkline.methods.documents.blocks import FileText, TextBuilder
 from trunkline.methods.documents.extract import from_text
 from trunkline.methods.documents.html import read_html
 from trunkline.methods.documents.markdown import read_markdown, read_plain
@@ -176,3 +176,17 @@ def test_the_end_of_a_paragraph_is_shared_where_wanted(tokens: ModelTokens) -> N
     assert all(0 < before.end - after.start < 60 for before, after in itertools.pairwise(passages))
     assert all(passage.text == text[passage.start : passage.end] for passage in passages)
     assert all(count(tokens, passage.text) <= 30 for passage in passages)
+
+
+def test_no_passage_goes_on_from_one_page_to_the_next(tokens: ModelTokens) -> None:
+    built, starts = TextBuilder(), []
+    for page in (("Cats", "A cat sat."), (), ("A dog ran.",)):
+        starts.append(built.length + 1 if built.blocks else 0)
+        for text in page:
+            built.add("table_row", text)
+    document = built.build(pages=starts)
+    passages = Splitter(tokens, 30, 10).split(document)
+    assert [(each.text, document.page_at(each.start)) for each in passages] == [
+        ("Cats\nA cat sat.", 1),
+        ("A dog ran.", 3),
+    ]

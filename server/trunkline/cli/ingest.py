@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
 import typer
 
 from trunkline.cli.jobs import result_of
-from trunkline.cli.prune import name_of, prune_documents
+from trunkline.cli.prune import prune_documents
 from trunkline.cli.show.terminal import say
 from trunkline.cli.talk import DEFAULT_URL, EXIT_FAILED, EXIT_USAGE, Tenant, Token, Url, fail, talk
 
@@ -147,6 +147,11 @@ def ingest(
         raise typer.Exit(EXIT_FAILED)
 
 
+def name_of(path: Path) -> str:
+    """What a path is called: from the working directory on where it is inside, else as a whole: none is there twice."""
+    return path.relative_to(Path.cwd()).as_posix() if path.is_relative_to(Path.cwd()) else path.as_posix()
+
+
 def find_files(
     paths: Sequence[str], include: Sequence[str], exclude: Sequence[str], outcome: IngestOutcome
 ) -> list[FoundFile]:
@@ -196,7 +201,7 @@ def batches(files: Sequence[FoundFile], outcome: IngestOutcome) -> Iterator[list
         if batch and (size + len(data) > BATCH_BYTES or len(batch) == BATCH_FILES):
             yield batch
             batch, size = [], 0
-        batch.append({"bytes": data, "name": name})
+        batch.append({"bytes": data, "name": name, "file": source_name(file.path.as_posix())})
         size += len(data)
     if batch:
         yield batch

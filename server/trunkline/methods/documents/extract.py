@@ -16,8 +16,10 @@ from trunkline.methods.documents.html import read_html
 from trunkline.methods.documents.mail import read_csv, read_eml, read_epub
 from trunkline.methods.documents.markdown import is_markdown, read_markdown, read_plain
 from trunkline.methods.documents.ocr import read_image
-from trunkline.methods.documents.office import read_docx, read_pptx, read_xlsx
+from trunkline.methods.documents.office import read_pptx
 from trunkline.methods.documents.pdf import read_pdf
+from trunkline.methods.documents.word import read_docx
+from trunkline.methods.documents.workbook import read_xlsx
 
 Kind = Literal["text", "markdown", "html", "csv", "eml", "pdf", "docx", "pptx", "xlsx", "epub", "picture"]
 

@@ -17,12 +17,16 @@ UNFINISHED: Final = "unfinished:"
 
 
 class ListedDocument(TypedDict):
-    """A document: how many ``passages`` it has; ``complete`` is false while a version of it is put in."""
+    """A document: how many ``passages`` it has; ``complete`` is false while a version of it is put in.
+
+    ``file`` is where its caller had it, if that is known (``file`` of ``documents.process``).
+    """
 
     source: str
     title: str | None
     passages: int
     complete: bool
+    file: NotRequired[str]
 
 
 class DocumentDescription(ListedDocument):
@@ -72,12 +76,15 @@ async def list_documents(ctx: Context, collection: str, prefix: str, limit: int,
 
 def _listed(item: dict[str, Any]) -> ListedDocument:
     metadata = item["metadata"]
-    return {
+    listed: ListedDocument = {
         "source": metadata["source"],
         "title": metadata.get("title"),
         "passages": metadata.get("parts", 0),
         "complete": not str(metadata["document"]).startswith(UNFINISHED),
     }
+    if "file" in (about := metadata.get(ABOUT, {})):
+        listed["file"] = about["file"]
+    return listed
 
 
 async def describe_document(ctx: Context, collection: str, source: str) -> DocumentDescription:
@@ -101,6 +108,8 @@ async def describe_document(ctx: Context, collection: str, source: str) -> Docum
         "bytes": about.get("bytes"),
         "processed_at": about.get("processed_at"),
     }
+    if "file" in listed:
+        described["file"] = listed["file"]
     if "note" in about:
         described["note"] = about["note"]
     return described

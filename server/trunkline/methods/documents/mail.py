@@ -51,19 +51,62 @@ def read_eml(data: bytes) -> FileText:
         built = TextBuilder()
         for name, value in said:
             built.add("definition", f"{name}: {value}")
-        body = message.get_body(preferencelist=("plain", "html"))
-        if isinstance(body, EmailMessage):
-            built.extend(_body(body))
-        names = [part.get_filename() or part.get_content_type() for part in message.iter_attachments()]
-    note = f"attachments are not read: {', '.join(names)}" if names else None
-    return built.build(str(message["Subject"] or "") or None, note)
+        texts, names = _parts(message)
+        notes = [f"attachments are not read: {', '.join(names)}"] if names else []
+        for part in texts:
+            body, note = _body(part)
+            built.extend(body)
+            notes += [note] if note else []
+    return built.build(str(message["Subject"] or "") or None).noted(*notes)
 
 
-def _body(part: EmailMessage) -> FileText:
-    content = part.get_content()
+def _parts(message: EmailMessage) -> tuple[list[EmailMessage], list[str]]:
+    """The parts that are the text of a mail, in order, of alternatives the plain one; and the names of all others."""
+    texts: list[EmailMessage] = []
+    others: list[str] = []
+    waiting = [message]
+    while waiting:
+        part = waiting.pop()
+        kind = part.get_content_type()
+        if kind == "multipart/alternative" and (best := _plainest(part)) is not None:
+            waiting.append(best)
+        elif kind.startswith("multipart/"):
+            waiting += [each for each in reversed(list(part.iter_parts())) if isinstance(each, EmailMessage)]
+        elif kind in ("text/plain", "text/html") and not part.is_attachment() and not part.get_filename():
+            texts.append(part)
+        else:
+            others.append(part.get_filename() or kind)
+    return texts, others
+
+
+def _plainest(message: EmailMessage) -> EmailMessage | None:
+    """The one of some alternatives that has no markup, or least."""
+    parts = [part for part in message.iter_parts() if isinstance(part, EmailMessage)]
+
+    def rank(part: EmailMessage) -> int:
+        kinds = {each.get_content_type() for each in part.walk()}
+        return 0 if "text/plain" in kinds else 1 if "text/html" in kinds else 2
+
+    return min(parts, key=rank, default=None)
+
+
+def _body(part: EmailMessage) -> tuple[FileText, str | None]:
+    data = part.get_payload(decode=True)
+    assert isinstance(data, bytes)
+    text, note = _characters(data, part.get_content_charset("us-ascii"))
+    text = text.replace("\r\n", "\n")
     if part.get_content_subtype() == "html":
-        return read_html(content) if content.strip() else FileText(None, "")
-    return FileText(None, content, paragraphs_of(content))
+        return (read_html(text) if text.strip() else FileText(None, "")), note
+    return FileText(None, text, paragraphs_of(text)), note
+
+
+def _characters(data: bytes, charset: str) -> tuple[str, str | None]:
+    """Bytes as text, by the charset they are said to have where it is one and fits, else by a guess that is told."""
+    try:
+        return data.decode(charset), None
+    except (LookupError, UnicodeError):
+        text, note = decode(data)
+        return text, note or f"it is no {charset:.40}, which it says it is, and was read as UTF-8"
 
 
 def read_epub(data: bytes) -> FileText:

@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from typing import Any, Final
 from xml.etree import ElementTree
 
-from trunkline.methods.documents.blocks import FileText, TextBuilder, Unreadable, clean
-from trunkline.methods.documents.html import read_html, reading_as
+from trunkline.methods.documents.blocks import FileText, TextBuilder, Unreadable
+from trunkline.methods.documents.html import reading_as
 
 MAX_UNPACKED: Final = 256 * 2**20
 MAX_UNPACKED_XML: Final = 32 * 2**20
 """Of a file: what is in it unpacked, and the part of that which becomes a tree in memory."""
 _DUBLIN_CORE: Final = "{http://purl.org/dc/elements/1.1/}"
-_WORDS: Final = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 
 
 def open_archive(data: bytes) -> zipfile.ZipFile:
@@ -48,47 +47,6 @@ def title_of(archive: zipfile.ZipFile) -> str | None:
     return core.findtext(f"{_DUBLIN_CORE}title")
 
 
-def read_docx(data: bytes) -> FileText:
-    """The text of a Word document: body, notes and comments, and what its pages have at their top and bottom.
-
-    Raises:
-        Unreadable: damaged, or more than it seems.
-    """
-    import mammoth
-
-    with reading_as("docx"), open_archive(data) as archive:
-        if "word/document.xml" not in archive.namelist():
-            raise Unreadable("it is a zip archive that holds no Word document")
-        title = title_of(archive)
-        around = _headers(archive)
-        page: Any = mammoth.convert_to_html(
-            io.BytesIO(data), style_map="comment-reference => sup", convert_image=mammoth.images.img_element(_no_image)
-        )
-        body = read_html(f"<!doctype html><body>{page.value}</body>") if page.value.strip() else FileText(None, "")
-    built = TextBuilder()
-    built.extend(body)
-    for text in around:
-        built.add("paragraph", text)
-    return built.build(title or body.title)
-
-
-def _no_image(_image: Any) -> dict[str, str]:
-    return {}
-
-
-def _headers(archive: zipfile.ZipFile) -> list[str]:
-    """The texts of headers and footers, each once."""
-    found: dict[str, None] = {}
-    for name in sorted(archive.namelist()):
-        if name.startswith(("word/header", "word/footer")) and name.endswith(".xml"):
-            root = ElementTree.fromstring(archive.read(name))  # noqa: S314
-            for paragraph in root.iter(f"{_WORDS}p"):
-                text = clean("".join(part.text or "" for part in paragraph.iter(f"{_WORDS}t")))
-                if text.strip():
-                    found[text] = None
-    return list(found)
-
-
 def read_pptx(data: bytes) -> FileText:
     """The text of a presentation, slide by slide: titles, words of shapes and tables, and the speaker's notes.
 
@@ -98,19 +56,24 @@ def read_pptx(data: bytes) -> FileText:
     import pptx
 
     built, starts = TextBuilder(), []
+    drawn: list[int] = []
     with reading_as("pptx"), open_archive(data):
         presentation = pptx.Presentation(io.BytesIO(data))
         for slide in presentation.slides:
-            starts.append(built.length + 2 if built.blocks else 0)
-            title = slide.shapes.title
-            if title is not None:
-                built.add("heading", title.text_frame.text.replace("\v", " "), 1)
+            starts.append(built.length + 1 if built.blocks else 0)  # of rows there is one line end between
+            heading = slide.shapes.title
+            if heading is not None:
+                built.add("heading", heading.text_frame.text.replace("\v", " "), 1)
             for shape in _shapes(slide.shapes):
-                if title is None or shape.shape_id != title.shape_id:
+                if heading is None or shape.shape_id != heading.shape_id:
                     _add_shape(built, shape)
+                    drawn += [len(starts)] if _is_drawn(shape) else []
             if slide.has_notes_slide and (notes := slide.notes_slide.notes_text_frame) is not None:
                 built.add("paragraph", notes.text.replace("\v", "\n"))
-        return built.build(presentation.core_properties.title or None, pages=starts)
+        title = presentation.core_properties.title or None
+    slides = ", ".join(map(str, dict.fromkeys(drawn)))
+    note = f"charts and diagrams are not read, on slides {slides:.200}" if drawn else None
+    return built.build(title, note, pages=starts)
 
 
 def _shapes(shapes: Any) -> Iterator[Any]:
@@ -124,6 +87,12 @@ def _shapes(shapes: Any) -> Iterator[Any]:
             yield shape
 
 
+def _is_drawn(shape: Any) -> bool:
+    """Whether it is a chart or a diagram, whose words are in a file of their own."""
+    kinds = shape.element.xpath(".//a:graphicData/@uri")
+    return any(kind.endswith(("/chart", "/chartex", "/diagram")) for kind in kinds)
+
+
 def _add_shape(built: TextBuilder, shape: Any) -> None:
     if getattr(shape, "has_table", False):
         for row in shape.table.rows:
@@ -131,25 +100,6 @@ def _add_shape(built: TextBuilder, shape: Any) -> None:
     elif shape.has_text_frame:
         for paragraph in shape.text_frame.paragraphs:
             built.add("paragraph", paragraph.text.replace("\v", "\n"))
-
-
-def read_xlsx(data: bytes) -> FileText:
-    """The text of a workbook: each sheet below its name, and of each row the cells, by the values they had when saved.
-
-    Raises:
-        Unreadable: damaged, or more than it seems.
-    """
-    import openpyxl
-
-    built = TextBuilder()
-    with reading_as("xlsx"), open_archive(data) as archive:
-        title = title_of(archive)
-        book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
-        for sheet in book.worksheets:
-            built.add("heading", sheet.title, 1)
-            for row in sheet.iter_rows(values_only=True):
-                built.add("table_row", row_of(["" if value is None else str(value) for value in row]))
-    return built.build(title)
 
 
 def row_of(cells: list[str]) -> str:

@@ -49,7 +49,7 @@ def read_pdf(data: bytes) -> FileText:
     for number in range(count):
         with reading_as("PDF"):
             text = tidied(clean(reader.pages[number].extract_text()))
-        starts.append(built.length + 2 if built.blocks else 0)
+        starts.append(built.length + 1 if built.blocks else 0)
         for block in paragraphs_of(text):
             built.add("paragraph", text[block.start : block.end])
         if _RUN.search(text):

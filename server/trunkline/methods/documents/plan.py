@@ -20,7 +20,7 @@ RESERVED: Final = frozenset(
     {"source", "title", "start", "end", "part", "parts", "page", "document", "headings", "blocks", "about"}
 )
 """Names in the metadata of a passage that are not the caller's."""
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Raised when the same file would now give other passages, so that all are processed again."""
 MAX_SOURCE: Final = 1024
 _MAX_PREFIX: Final = 460

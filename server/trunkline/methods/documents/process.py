@@ -236,7 +236,9 @@ class ProcessRun:
             except (Unreadable, RpcError) as error:
                 entry.error = as_error(error)
                 continue
-            settings = self._reading.settings | {"title": entry.pending.title, "metadata": entry.pending.metadata}
+            pending = entry.pending
+            settings = self._reading.settings | {"title": pending.title, "metadata": pending.metadata}
+            settings |= {"file": pending.file} if pending.file else {}
             entry.version = fingerprint(entry.data, entry.pending.source, settings)
             size += len(entry.data)
             if len(group) >= GROUP_DOCUMENTS or size >= GROUP_BYTES:
@@ -261,6 +263,7 @@ class ProcessRun:
             entry.title = document.title or pending.source.rpartition("/")[2]
             about: dict[str, Any] = {"bytes": len(data), "processed_at": int(time.time() * 1000)}
             about |= {"note": document.note} if document.note else {}
+            about |= {"file": pending.file} if pending.file else {}
             entry.items = items_of(document, pending.source, entry.title, entry.version, pending.metadata, about)
             entry.passages = len(document.passages)
 

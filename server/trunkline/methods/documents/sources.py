@@ -18,6 +18,8 @@ from trunkline.methods.documents.plan import MAX_SOURCE, RESERVED
 
 MAX_DOCUMENTS: Final = 10_000
 MAX_METADATA: Final = 16_384
+MAX_PATH: Final = 4_200
+"""Characters: Linux takes 4,096, and a name that cannot be sent as it is gets a digest (:func:`source_name`)."""
 
 
 Globs = Annotated[list[str], Field(max_length=100)]
@@ -33,6 +35,9 @@ class Source(BaseModel):
     path: str | None = Field(None, description="a file or folder inside the hub's documents root")
     bytes: builtins.bytes | None = Field(None, description="a file's content")
     name: Text | None = Field(None, description="the file's name, with bytes")
+    file: Annotated[str, Field(min_length=1, max_length=MAX_PATH)] | None = Field(
+        None, description="the whole path of the caller's file, with bytes; `documents.list` tells it"
+    )
     source: Text | None = Field(None, description="what it is called in the collection")
     title: Text | None = None
     metadata: dict[str, Any] = {}
@@ -45,6 +50,8 @@ class Source(BaseModel):
             raise ValueError("give one of text, path and bytes")
         if (self.bytes is None) != (self.name is None):
             raise ValueError("bytes and name belong together")
+        if self.file is not None and self.bytes is None:
+            raise ValueError("file is for bytes: it tells where they come from")
         if self.path is not None and (self.source or self.title):
             raise ValueError("source and title are for text and bytes: files are called by their path")
         if self.path is None and (self.include or self.exclude):
@@ -68,6 +75,7 @@ class Pending:
         source: what it is called in the collection.
         content: text, a file's content, or where that is.
         name: the file's, whose suffix may say what it is.
+        file: where the caller has it, as far as it is told.
     """
 
     source: str
@@ -75,6 +83,7 @@ class Pending:
     name: str
     title: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    file: str | None = None
 
     def load(self, roots: Roots) -> bytes:
         """Load the content.
@@ -118,7 +127,9 @@ def _documents(source: Source, roots: Roots, ignored: list[str]) -> Iterator[Pen
         yield Pending(name, source.text, name, source.title, source.metadata)
     elif source.bytes is not None:
         assert source.name is not None
-        yield Pending(source.source or source.name, source.bytes, source.name, source.title, source.metadata)
+        yield Pending(
+            source.source or source.name, source.bytes, source.name, source.title, source.metadata, source.file
+        )
     else:
         assert source.path is not None
         found = roots.find(source.path)

@@ -1,8 +1,8 @@
 """From a text and its blocks to passages, measured in the tokens of the model that will read them.
 
-A heading begins a passage. A code block, list item, row or definition is cut only where it does not fit by itself:
-code after a line, all others where their sentences or words end. A passage is a piece of the text, character by
-character.
+A heading begins a passage, and so does a page. A code block, list item, row or definition is cut only where it does not
+fit by itself: code after a line, all others where their sentences or words end. A passage is a piece of the text,
+character by character.
 """
 
 from __future__ import annotations
@@ -195,7 +195,10 @@ def _inside(blocks: Sequence[Block], start: int, end: int) -> Iterator[Block]:
 
 
 def _sections(document: FileText) -> Iterator[_Section]:
-    """The parts of a document that begin with a heading, or with several of which each is below the one before."""
+    """The parts of a document that begin with a heading, or with several of which each is below the one before.
+
+    None goes on from one page to the next, so that each is on the page that it is cited with.
+    """
     path: list[tuple[int, str]] = []
     blocks: list[Block] = []
 
@@ -206,6 +209,9 @@ def _sections(document: FileText) -> Iterator[_Section]:
         return _Section(tuple(headings), tuple(each for each in [*titles, *headings] if each not in inside), blocks)
 
     for block in document.blocks:
+        if blocks and document.page_at(block.start) != document.page_at(blocks[-1].start):
+            yield section()
+            blocks = []
         if block.kind == "heading":
             goes_on = blocks and blocks[-1].kind == "heading" and blocks[-1].level < block.level
             if blocks and not goes_on:
