@@ -144,7 +144,13 @@ def test_embeddings(hub: RunningHub) -> None:
 
 
 @pytest.mark.parametrize(
-    ("members", "param"), [({"input": "a"}, "model"), ({"model": "a"}, "input"), ({"colour": 1}, "colour")]
+    ("members", "param"),
+    [
+        ({"input": "a"}, "model"),
+        ({"model": "a"}, "input"),
+        ({"colour": 1}, "colour"),
+        *[({"model": "a", "input": given}, "input") for given in ([1, 2], [[1, 2], [3]], ["a", [1]], ["a", 1])],
+    ],
 )
 def test_what_is_no_request_for_embeddings(hub: RunningHub, members: dict[str, Any], param: str) -> None:
     answer = asked(hub, "/v1/embeddings", members)

@@ -196,5 +196,10 @@ def _embeddings(body: bytes, _request_id: str, headers: dict[str, str]) -> tuple
     for name in ("input", "model"):
         if name not in members:
             raise bad_request(name, "is missing")
+    given = members["input"]
+    if isinstance(given, list) and any(isinstance(each, int | list) for each in given):
+        # Small numbers of a foreign tokenizer read back well: no check by the model's own one could tell.
+        words = "token numbers are not served here: send texts (LangChain: check_embedding_ctx_length=False)"
+        raise bad_request("input", words)
     members.pop("user", None)  # whose request it is, the credentials say
     return "embeddings.create", members, _EmbeddingForm(headers)
