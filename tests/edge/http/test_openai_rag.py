@@ -109,9 +109,11 @@ def test_params_of_rag(hub: RunningHub) -> None:
         ({"options": {"top_k": 0}}, "options.top_k"),
         ({"options": 1}, "trunkline.options"),
         ({"query": "x"}, "trunkline.query"),
+        ({"options": {"collection": "others"}}, "trunkline.options.collection"),
+        ({"technique_params": {"max_tokens": 5}}, "trunkline.technique_params.max_tokens"),
         ({"technique_params": {"colour": 1}}, "technique_params.colour"),
     ]:
-        answer = chat(hub, "a cat", trunkline=wrong)
+        answer = chat(hub, "a cat", trunkline=wrong, max_tokens=9)
         assert (answer.status, answer.json()["error"]["param"]) == (400, param)
     answer = chat(hub, "a cat", temperature=9)
     assert (answer.status, answer.json()["error"]["param"]) == (400, "technique_params.temperature")

@@ -226,6 +226,8 @@ def call_of_rag(request: ChatRequest, *, is_pipeline: bool) -> ChatCall:
     for name in ("query", "history", "pipeline_id"):
         if name in more:
             raise bad_request(f"trunkline.{name}", "is made of model and messages")
+    if not is_pipeline and "collection" in more.get("options", {}):
+        raise bad_request("trunkline.options.collection", "is the model: leave it out")
     system = [each["content"] for each in request.messages if each["role"] == "system"]
     members = request.members
     written: dict[str, Any] = {name: members[name] for name in ("temperature", "max_tokens") if name in members}
@@ -233,6 +235,9 @@ def call_of_rag(request: ChatRequest, *, is_pipeline: bool) -> ChatCall:
         written["max_tokens"] = members["max_completion_tokens"]
     if system:
         written["instructions"] = "\n\n".join(system)
+    for name in written:
+        if name in more.get("technique_params", {}):
+            raise bad_request(f"trunkline.technique_params.{name}", "is said by the request itself already")
     params: dict[str, Any] = more | {"query": request.messages[-1]["content"]}
     if earlier := [each for each in request.messages[:-1] if each["role"] != "system"]:
         params["history"] = earlier
