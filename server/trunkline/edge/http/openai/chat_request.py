@@ -178,7 +178,7 @@ def _text(content: Any, where: str, role: str) -> str:
         return ""
     if not isinstance(content, list) or not content:
         raise bad_request(where, "has to be a text, or a list of parts of it")
-    return "".join(_part(part, f"{where}[{index}]") for index, part in enumerate(content))
+    return "\n".join(_part(part, f"{where}[{index}]") for index, part in enumerate(content))
 
 
 def _part(part: Any, where: str) -> str:
