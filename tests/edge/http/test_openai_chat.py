@@ -235,6 +235,7 @@ def test_what_means_nothing_is_taken(hub: RunningHub) -> None:
     assert answer.json()["choices"][0]["message"]["content"] == (
         "system:Be brief. user:one\ntwo assistant: user:hello t=1.0 "
     )
+    assert answer.json()["trunkline"]["ignored"] == ["messages[].name"]
 
 
 def test_it_says_what_had_no_effect(hub: RunningHub) -> None:

@@ -119,6 +119,12 @@ def test_params_of_rag(hub: RunningHub) -> None:
     assert (answer.status, answer.json()["error"]["param"]) == (400, "technique_params.temperature")
 
 
+def test_names_of_speakers_are_told_to_have_no_effect(hub: RunningHub) -> None:
+    messages = [{"role": "user", "content": "a cat sleeps", "name": "ann"}]
+    body = asked(hub, CHAT, {"model": "pets", "messages": messages, "max_tokens": 5}).json()
+    assert body["trunkline"]["ignored"] == ["max_tokens", "messages[].name"]
+
+
 def test_a_pipeline_is_a_model(hub: RunningHub) -> None:
     config = {"options": {"collection": "pets", "top_k": 1}}
     made = task(hub, "pipeline/initialize", {"technique": "basic", "config": config})

@@ -208,9 +208,10 @@ class ChatForm(Form):
 
     def _rag_ending(self, result: msgspec.Raw) -> _Ending:
         found = _rag_result(result)
-        ignored = self._call.ignored if found.metadata.generator == EXTRACTIVE else []
+        unwritten = self._call.unwritten if found.metadata.generator == EXTRACTIVE else []
         whole = msgspec.json.decode(result, type=dict[str, msgspec.Raw])
         shown = ("technique", "query", "retrieved_documents", "performance", "metadata")
+        ignored = unwritten + self._call.ignored
         more = {name: whole[name] for name in shown if name in whole} | {"ignored": ignored}
         text = None if self._request.stream else found.answer
         usage = found.metadata.usage
