@@ -119,6 +119,22 @@ def test_params_of_rag(hub: RunningHub) -> None:
     assert (answer.status, answer.json()["error"]["param"]) == (400, "technique_params.temperature")
 
 
+@pytest.mark.parametrize(("model", "who"), [("pets", "bob"), ("openai/gpt-4o", "ann"), ("a b", "ann")])
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_name_of_no_collection_is_no_model(hub: RunningHub, model: str, who: str, stream: bool) -> None:
+    answer = chat(hub, "a cat", who=who, model=model, stream=stream)
+    error = answer.json()["error"]
+    assert (answer.status, error["code"], error["param"]) == (404, "model_not_found", "model")
+    assert error["message"] == f"there is no model {model!r}; GET /v1/models lists them"
+
+
+def test_a_conversation_that_there_is_not_is_no_model(hub: RunningHub) -> None:
+    answer = chat(hub, "a cat", trunkline={"conversation_id": "0" * 32})
+    error = answer.json()["error"]
+    assert (answer.status, error["param"]) == (404, "trunkline.conversation_id")
+    assert error["code"] == "conversation_not_found"
+
+
 def test_names_of_speakers_are_told_to_have_no_effect(hub: RunningHub) -> None:
     messages = [{"role": "user", "content": "a cat sleeps", "name": "ann"}]
     body = asked(hub, CHAT, {"model": "pets", "messages": messages, "max_tokens": 5}).json()

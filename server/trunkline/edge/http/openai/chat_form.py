@@ -12,7 +12,7 @@ from trunkline.edge.http.answer import HttpAnswer
 from trunkline.edge.http.exchange import decode_notification, decode_reply
 from trunkline.edge.http.http_exchange import Form
 from trunkline.edge.http.openai.chat_request import ChatCall, ChatRequest
-from trunkline.edge.http.openai.errors import error_answer, error_body
+from trunkline.edge.http.openai.errors import error_answer, error_body, no_model
 from trunkline.edge.http.rpc import one_line
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 
@@ -198,7 +198,9 @@ class ChatForm(Form):
     def _ending(self, reply: bytes) -> _Ending | RpcError:
         found = decode_reply(reply)
         if found.error is not None:
-            return RpcError.from_wire(found.error)
+            error = RpcError.from_wire(found.error)
+            is_model = error.data.get("no_such") == "collection" and "pipeline_id" not in self._call.params
+            return no_model(self._request.model) if is_model and self._call.is_rag else error
         if self._failure is not None:
             return self._failure
         try:

@@ -27,7 +27,7 @@ from trunkline.edge.http.openai.chat_request import (
     members_of,
     read_chat,
 )
-from trunkline.edge.http.openai.errors import NOT_FOUND, bad_request, error_answer
+from trunkline.edge.http.openai.errors import NOT_FOUND, bad_request, error_answer, no_model
 from trunkline.edge.http.request import admit, peer_of, require_json, require_method
 from trunkline.edge.http.tasks import metadata_of
 from trunkline.hub.principal import Principal
@@ -40,6 +40,7 @@ OWNER: Final = "trunkline"
 EMBEDDINGS: Final = frozenset({"input", "model", "encoding_format", "dimensions", "user"})
 
 _PIPELINE: Final = re.compile(r"[0-9a-f]{32}")
+_COLLECTION: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 _ID: Final = "0"
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -106,7 +107,7 @@ class OpenAIEndpoint:
         if info is not None and info.openai == "chat":
             return call_of_method(request, info)
         call = call_of_rag(request, is_pipeline=_PIPELINE.fullmatch(request.model) is not None)
-        if methods and call.method not in methods:
+        if (methods and call.method not in methods) or not _COLLECTION.fullmatch(request.model):
             raise _no_model(request.model)
         return call
 
@@ -152,8 +153,7 @@ class OpenAIEndpoint:
 
 
 def _no_model(name: str) -> Refused:
-    words = f"there is no model {name!r:.200}; GET /v1/models lists them"
-    return Refused(RpcError(ErrorCode.INVALID_CONFIGURATION, words, data={"no_such": "model"}), NOT_FOUND)
+    return Refused(no_model(name), NOT_FOUND)
 
 
 async def _dropped(_notification: Notification) -> None:
