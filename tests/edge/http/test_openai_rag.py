@@ -25,6 +25,9 @@ deny_by_default = true
 [roles.all]
 methods = [">"]
 collections = ["pets"]
+[roles.free]
+methods = [">"]
+collections = [">"]
 [roles.reader]
 methods = ["collections.list"]
 collections = ["pets"]
@@ -39,7 +42,7 @@ def entry(name: str, tenant: str, role: str) -> str:
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
     tokens = tmp_path_factory.mktemp("tokens") / "tokens.toml"
-    tokens.write_text(ENTRIES + entry("ann", "a", "all") + entry("bob", "b", "all") + entry("eve", "a", "reader"))
+    tokens.write_text(ENTRIES + entry("ann", "a", "all") + entry("bob", "b", "free") + entry("eve", "a", "reader"))
     tokens.chmod(0o600)
     modules = ("word_embeddings", "trunkline.methods.vectors", "trunkline.methods.rag")
     with ready_hub(*modules, cwd=PACKS, env={"TRUNKLINE_TOKENS_FILE": str(tokens)}) as hub:
@@ -119,7 +122,9 @@ def test_params_of_rag(hub: RunningHub) -> None:
     assert (answer.status, answer.json()["error"]["param"]) == (400, "technique_params.temperature")
 
 
-@pytest.mark.parametrize(("model", "who"), [("pets", "bob"), ("openai/gpt-4o", "ann"), ("a b", "ann")])
+@pytest.mark.parametrize(
+    ("model", "who"), [("pets", "bob"), ("gpt-4o", "bob"), ("openai/gpt-4o", "bob"), ("a b", "bob")]
+)
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_name_of_no_collection_is_no_model(hub: RunningHub, model: str, who: str, stream: bool) -> None:
     answer = chat(hub, "a cat", who=who, model=model, stream=stream)

@@ -40,7 +40,6 @@ OWNER: Final = "trunkline"
 EMBEDDINGS: Final = frozenset({"input", "model", "encoding_format", "dimensions", "user"})
 
 _PIPELINE: Final = re.compile(r"[0-9a-f]{32}")
-_COLLECTION: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 _ID: Final = "0"
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -107,7 +106,7 @@ class OpenAIEndpoint:
         if info is not None and info.openai == "chat":
             return call_of_method(request, info)
         call = call_of_rag(request, is_pipeline=_PIPELINE.fullmatch(request.model) is not None)
-        if (methods and call.method not in methods) or not _COLLECTION.fullmatch(request.model):
+        if methods and call.method not in methods:
             raise _no_model(request.model)
         return call
 

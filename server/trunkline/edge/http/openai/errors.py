@@ -65,7 +65,7 @@ def error_body(error: RpcError, status: int | None = None) -> bytes:
     status = status_of(error) if status is None else status
     kind = _TYPES.get(status, "server_error" if status >= SERVER_ERROR else "invalid_request_error")
     code = _absent(error)[0] if "no_such" in error.data else _CODES.get(error.code, error.name.lower())
-    details: dict[str, Any] = {"message": error.message, "type": kind, "param": _param_of(error), "code": code}
+    details: dict[str, Any] = {"message": error.message, "type": kind, "param": param_of(error), "code": code}
     return _encode({"error": details | {"trunkline": error.to_wire()}})
 
 
@@ -73,7 +73,8 @@ def _absent(error: RpcError) -> tuple[str, str]:
     return _ABSENT.get(error.data["no_such"], ("model_not_found", "model"))
 
 
-def _param_of(error: RpcError) -> str | None:
+def param_of(error: RpcError) -> str | None:
+    """The member of a request that an error is about."""
     if "no_such" in error.data:
         return _absent(error)[1]
     if isinstance(given := error.data.get("param"), str):
