@@ -175,6 +175,13 @@ async def test_admins_see_questions_and_delete_for_others(tmp_path: Path) -> Non
         ]
         for method, params in others:
             assert (await refused(ann, method, **params))["code"] == ErrorCode.FORBIDDEN
+        for method in ("conversations.export", "conversations.delete"):
+            params = {"principal": "ann"} | ({"conversation_id": "*"} if method == "conversations.delete" else {})
+            error = await refused(root, method, **params)
+            assert (error["code"], error["data"]["no_such"]) == (ErrorCode.INVALID_PARAMS, "principal"), method
+            assert error["data"]["tenant"] == "default"
+            assert "tenant 'default'" in error["message"]
+            assert "name tenant" in error["message"]
         assert (await root.result("conversations.export", whose))["conversations"] == 1
         assert await root.result("conversations.delete", whose | {"conversation_id": "*"}) == {"deleted": 1}
         assert (await bolt.result("conversations.list"))["conversations"]

@@ -137,6 +137,7 @@ def test_over_http(hub: RunningHub) -> None:
     call = {"jsonrpc": "2.0", "id": 1, "method": "who.below", "metadata": AS_TEN}
     assert asked(hub, "/rpc", call, gate)[1]["result"] == TEN
     acting = gate | {"X-Act-As": json.dumps(AS_TEN["act_as"])}
+    assert asked(hub, "/rpc", call, acting)[0] == 400
     assert asked(hub, "/api/v1/who/below", {}, acting) == (200, TEN)
     assert asked(hub, "/api/v1/who/below", {}, acting | {"Authorization": "Bearer all"})[0] == 403
     assert asked(hub, "/api/v1/who/below", {}, gate | {"X-Act-As": "ten"})[0] == 422

@@ -102,6 +102,14 @@ def test_langchain(hub: RunningHub, model: str) -> None:
     assert [len(each) for each in embedder.embed_documents(["abc", "def"])] == [8, 8]
 
 
+def test_token_numbers_of_openai_are_refused(client: Any, model: str) -> None:
+    openai = library("openai")
+    for given in ([2], [[2], [3, 4]]):  # numbers that the model of these tests has, too
+        with pytest.raises(openai.BadRequestError, match="check_embedding_ctx_length=False") as refused:
+            client.embeddings.create(model=model, input=given)
+        assert refused.value.param == "input"
+
+
 async def test_node(hub: RunningHub, model: str) -> None:
     require_packages("openai")
     async with node(FOLDER / "openai" / "client.mjs", base(hub), "chat.echo", model) as script:

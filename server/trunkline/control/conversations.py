@@ -58,20 +58,32 @@ class ConversationCalls:
 
     def _export(self, call: Call, params: talks.ConversationExportParams) -> Awaitable[talks.ExportedConversations]:
         tenant, principal = _whose(call, params.tenant, params.principal)
-        return self._exported(tenant, principal, _before(call, params.cursor))
+        before = _before(call, params.cursor)
+        return self._exported(tenant, principal, before, named=params.principal is not None and before is None)
 
-    async def _exported(self, tenant: str, principal: str, before: int | None) -> talks.ExportedConversations:
+    async def _exported(
+        self, tenant: str, principal: str, before: int | None, *, named: bool
+    ) -> talks.ExportedConversations:
         lines, following = await self._conversations.export(tenant, principal, before)
+        if named and not lines:
+            raise _nothing_of(tenant, principal)
         text = "".join(line.decode() + "\n" for line in lines)
         return talks.ExportedConversations(text, len(lines), _cursor(following))
 
     def _delete(self, call: Call, params: talks.WhoseParams) -> Awaitable[talks.DeletedConversations]:
         if params.conversation_id == ALL:
-            return _deleted(self._conversations.delete_of(*_whose(call, params.tenant, params.principal)))
+            tenant, principal = _whose(call, params.tenant, params.principal)
+            return self._deleted_of(tenant, principal, named=params.principal is not None)
         if params.principal is not None or params.tenant is not None:
             words = f'{call.method}: principal and tenant are for conversation_id "{ALL}", everything of a principal'
             raise RpcError(ErrorCode.INVALID_PARAMS, words)
         return _deleted(self._conversations.delete(_caller(call), params.conversation_id))
+
+    async def _deleted_of(self, tenant: str, principal: str, *, named: bool) -> talks.DeletedConversations:
+        deleted = await self._conversations.delete_of(tenant, principal)
+        if named and not deleted:
+            raise _nothing_of(tenant, principal)
+        return talks.DeletedConversations(deleted)
 
     def _rate(self, call: Call, params: talks.FeedbackParams) -> Awaitable[talks.Turn]:
         by_place = params.conversation_id is not None and params.turn is not None
@@ -86,6 +98,12 @@ class ConversationCalls:
 
 async def _deleted(deleting: Awaitable[int]) -> talks.DeletedConversations:
     return talks.DeletedConversations(await deleting)
+
+
+def _nothing_of(tenant: str, principal: str) -> RpcError:
+    """The error of a principal that is named and has nothing: its name may be meant in another tenant."""
+    words = f"{principal!r:.80} has no conversations in tenant {tenant!r:.80}: name tenant where another one is meant"
+    return RpcError(ErrorCode.INVALID_PARAMS, words, data={"no_such": "principal", "tenant": tenant})
 
 
 def _caller(call: Call) -> Caller:

@@ -268,3 +268,24 @@ def test_many_at_once_do_not_wait_for_each_other(debug_hub: RunningHub) -> None:
 def test_large_both_ways(debug_hub: RunningHub) -> None:
     value = "ä" * 2_000_000
     assert rpc(debug_hub, request("debug.echo", params={"value": value})).json()["result"] == value
+
+
+@pytest.mark.parametrize("message", [request("debug.echo"), [request("debug.echo")]])
+@pytest.mark.parametrize(
+    ("header", "value", "member"),
+    [
+        ("X-Act-As", '{"principal":"ann"}', "act_as"),
+        ("X-Priority", "high", "priority"),
+        ("X-Timeout-Ms", "50", "timeout_ms"),
+        ("Idempotency-Key", "once", "idempotency_key"),
+        ("Idempotency-Epoch", "one", "idempotency_epoch"),
+    ],
+)
+def test_headers_of_tasks_are_refused(
+    debug_hub: RunningHub, message: Any, header: str, value: str, member: str
+) -> None:
+    answer = send(debug_hub, "/rpc", message, JSON | {header: value})
+    assert answer.status == 400
+    require({"id": None, "error": {"code": ErrorCode.INVALID_PARAMS}}, answer.json())
+    assert header in answer.json()["error"]["message"]
+    assert f"metadata.{member}" in answer.json()["error"]["message"]

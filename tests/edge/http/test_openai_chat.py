@@ -227,14 +227,15 @@ def test_what_means_nothing_is_taken(hub: RunningHub) -> None:
     }  # fmt: skip
     messages = [
         {"role": "developer", "content": "Be brief."},
-        {"role": "user", "content": [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}], "name": "ann"},
+        {"role": "user", "content": [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}], "name": "ann"},
         {"role": "assistant", "content": None, "refusal": None, "tool_calls": None, "annotations": []},
         *USER,
     ]
     answer = send(hub, CHAT, {"model": "chat.echo", "messages": messages, **neutral})
     assert answer.json()["choices"][0]["message"]["content"] == (
-        "system:Be brief. user:one two assistant: user:hello t=1.0 "
+        "system:Be brief. user:one\ntwo assistant: user:hello t=1.0 "
     )
+    assert answer.json()["trunkline"]["ignored"] == ["messages[].name"]
 
 
 def test_it_says_what_had_no_effect(hub: RunningHub) -> None:

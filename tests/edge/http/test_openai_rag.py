@@ -25,6 +25,9 @@ deny_by_default = true
 [roles.all]
 methods = [">"]
 collections = ["pets"]
+[roles.free]
+methods = [">"]
+collections = [">"]
 [roles.reader]
 methods = ["collections.list"]
 collections = ["pets"]
@@ -39,7 +42,7 @@ def entry(name: str, tenant: str, role: str) -> str:
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
     tokens = tmp_path_factory.mktemp("tokens") / "tokens.toml"
-    tokens.write_text(ENTRIES + entry("ann", "a", "all") + entry("bob", "b", "all") + entry("eve", "a", "reader"))
+    tokens.write_text(ENTRIES + entry("ann", "a", "all") + entry("bob", "b", "free") + entry("eve", "a", "reader"))
     tokens.chmod(0o600)
     modules = ("word_embeddings", "trunkline.methods.vectors", "trunkline.methods.rag")
     with ready_hub(*modules, cwd=PACKS, env={"TRUNKLINE_TOKENS_FILE": str(tokens)}) as hub:
@@ -109,12 +112,38 @@ def test_params_of_rag(hub: RunningHub) -> None:
         ({"options": {"top_k": 0}}, "options.top_k"),
         ({"options": 1}, "trunkline.options"),
         ({"query": "x"}, "trunkline.query"),
+        ({"options": {"collection": "others"}}, "trunkline.options.collection"),
+        ({"technique_params": {"max_tokens": 5}}, "trunkline.technique_params.max_tokens"),
         ({"technique_params": {"colour": 1}}, "technique_params.colour"),
     ]:
-        answer = chat(hub, "a cat", trunkline=wrong)
+        answer = chat(hub, "a cat", trunkline=wrong, max_tokens=9)
         assert (answer.status, answer.json()["error"]["param"]) == (400, param)
     answer = chat(hub, "a cat", temperature=9)
     assert (answer.status, answer.json()["error"]["param"]) == (400, "technique_params.temperature")
+
+
+@pytest.mark.parametrize(
+    ("model", "who"), [("pets", "bob"), ("gpt-4o", "bob"), ("openai/gpt-4o", "bob"), ("a b", "bob")]
+)
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_name_of_no_collection_is_no_model(hub: RunningHub, model: str, who: str, stream: bool) -> None:
+    answer = chat(hub, "a cat", who=who, model=model, stream=stream)
+    error = answer.json()["error"]
+    assert (answer.status, error["code"], error["param"]) == (404, "model_not_found", "model")
+    assert error["message"] == f"there is no model {model!r}; GET /v1/models lists them"
+
+
+def test_a_conversation_that_there_is_not_is_no_model(hub: RunningHub) -> None:
+    answer = chat(hub, "a cat", trunkline={"conversation_id": "0" * 32})
+    error = answer.json()["error"]
+    assert (answer.status, error["param"]) == (404, "trunkline.conversation_id")
+    assert error["code"] == "conversation_not_found"
+
+
+def test_names_of_speakers_are_told_to_have_no_effect(hub: RunningHub) -> None:
+    messages = [{"role": "user", "content": "a cat sleeps", "name": "ann"}]
+    body = asked(hub, CHAT, {"model": "pets", "messages": messages, "max_tokens": 5}).json()
+    assert body["trunkline"]["ignored"] == ["max_tokens", "messages[].name"]
 
 
 def test_a_pipeline_is_a_model(hub: RunningHub) -> None:
@@ -144,7 +173,13 @@ def test_embeddings(hub: RunningHub) -> None:
 
 
 @pytest.mark.parametrize(
-    ("members", "param"), [({"input": "a"}, "model"), ({"model": "a"}, "input"), ({"colour": 1}, "colour")]
+    ("members", "param"),
+    [
+        ({"input": "a"}, "model"),
+        ({"model": "a"}, "input"),
+        ({"colour": 1}, "colour"),
+        *[({"model": "a", "input": given}, "input") for given in ([1, 2], [[1, 2], [3]], ["a", [1]], ["a", 1])],
+    ],
 )
 def test_what_is_no_request_for_embeddings(hub: RunningHub, members: dict[str, Any], param: str) -> None:
     answer = asked(hub, "/v1/embeddings", members)

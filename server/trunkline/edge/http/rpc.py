@@ -15,13 +15,22 @@ from trunkline.edge.http.body import PeerLeft, read_body
 from trunkline.edge.http.exchange import ExchangeServices
 from trunkline.edge.http.http_exchange import Form, HttpExchange
 from trunkline.edge.http.request import EVENT_STREAM, accepts, admit, require_json, require_method
-from trunkline_protocol.errors import ErrorCode
+from trunkline_protocol.errors import ErrorCode, RpcError
 
 NO_CONTENT: Final = 204
 BAD_REQUEST: Final = 400
 
 UNREADABLE: Final = frozenset({ErrorCode.PARSE_ERROR, ErrorCode.INVALID_REQUEST})
 """Codes of the errors for a body that is no valid JSON-RPC request."""
+
+OF_TASKS: Final = {
+    "X-Act-As": "act_as",
+    "X-Priority": "priority",
+    "X-Timeout-Ms": "timeout_ms",
+    "Idempotency-Key": "idempotency_key",
+    "Idempotency-Epoch": "idempotency_epoch",
+}
+"""Headers of other doors, refused here: a call's metadata has them, and a body may have many calls."""
 
 _SMALL: Final = 64 * 1024
 _LINE_ENDS: Final = bytes.maketrans(b"\r\n", b"  ")
@@ -72,6 +81,13 @@ def one_line(message: bytes) -> bytes:
     return message.translate(_LINE_ENDS) if b"\n" in message or b"\r" in message else message
 
 
+def _require_no_header_of_tasks(headers: Headers) -> None:
+    for name, member in OF_TASKS.items():
+        if name in headers:
+            words = f"header {name} has no effect at /rpc: put it in metadata.{member} of each call"
+            raise Refused(RpcError(ErrorCode.INVALID_PARAMS, words), BAD_REQUEST)
+
+
 class RpcEndpoint:
     """The ASGI application at ``/rpc``.
 
@@ -91,6 +107,7 @@ class RpcEndpoint:
             require_method(scope, "POST")
             principal = await admit(self._context, scope, headers)
             require_json(headers)
+            _require_no_header_of_tasks(headers)
             takes_events = accepts(headers, EVENT_STREAM)
             services = self._services.of(takes_events)
             with HttpExchange(self._context, services, principal, scope, takes_events) as exchange:

@@ -12,12 +12,14 @@ from trunkline.edge.http.answer import HttpAnswer
 from trunkline.edge.http.exchange import decode_notification, decode_reply
 from trunkline.edge.http.http_exchange import Form
 from trunkline.edge.http.openai.chat_request import ChatCall, ChatRequest
-from trunkline.edge.http.openai.errors import error_answer, error_body
+from trunkline.edge.http.openai.errors import error_answer, error_body, no_model, param_of
 from trunkline.edge.http.rpc import one_line
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 
 DONE: Final = b"data: [DONE]\n\n"
 EXTRACTIVE: Final = "extractive"
+OF_COLLECTION: Final = ("options.collection", "name")
+"""The param that has a collection's name, of ``rag.*`` and of the methods that these call."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -198,7 +200,8 @@ class ChatForm(Form):
     def _ending(self, reply: bytes) -> _Ending | RpcError:
         found = decode_reply(reply)
         if found.error is not None:
-            return RpcError.from_wire(found.error)
+            error = RpcError.from_wire(found.error)
+            return no_model(self._request.model) if self._is_about_the_model(error) else error
         if self._failure is not None:
             return self._failure
         try:
@@ -206,11 +209,18 @@ class ChatForm(Form):
         except msgspec.ValidationError as error:
             return _not_a_chat(self._call.method, error)
 
+    def _is_about_the_model(self, error: RpcError) -> bool:
+        """Whether a collection that was asked for by its name as a model is not there, or has a name that none has."""
+        if not self._call.is_rag or "pipeline_id" in self._call.params:
+            return False
+        return error.data.get("no_such") == "collection" or param_of(error) in OF_COLLECTION
+
     def _rag_ending(self, result: msgspec.Raw) -> _Ending:
         found = _rag_result(result)
-        ignored = self._call.ignored if found.metadata.generator == EXTRACTIVE else []
+        unwritten = self._call.unwritten if found.metadata.generator == EXTRACTIVE else []
         whole = msgspec.json.decode(result, type=dict[str, msgspec.Raw])
         shown = ("technique", "query", "retrieved_documents", "performance", "metadata")
+        ignored = unwritten + self._call.ignored
         more = {name: whole[name] for name in shown if name in whole} | {"ignored": ignored}
         text = None if self._request.stream else found.answer
         usage = found.metadata.usage

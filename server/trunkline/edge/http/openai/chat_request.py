@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -82,12 +82,14 @@ class ChatCall:
     Attributes:
         ignored: what of the request has no effect on it.
         is_rag: it is ``rag.*``, whose results say which generator has answered.
+        unwritten: what has no effect, too, where no language model has written the answer.
     """
 
     method: str
     params: dict[str, Any]
     ignored: list[str]
     is_rag: bool
+    unwritten: list[str] = field(default_factory=list)
 
 
 def read_chat(body: bytes) -> ChatRequest:
@@ -178,7 +180,7 @@ def _text(content: Any, where: str, role: str) -> str:
         return ""
     if not isinstance(content, list) or not content:
         raise bad_request(where, "has to be a text, or a list of parts of it")
-    return "".join(_part(part, f"{where}[{index}]") for index, part in enumerate(content))
+    return "\n".join(_part(part, f"{where}[{index}]") for index, part in enumerate(content))
 
 
 def _part(part: Any, where: str) -> str:
@@ -209,7 +211,7 @@ def call_of_method(request: ChatRequest, info: MethodInfo) -> ChatCall:
         names |= {"max_completion_tokens"}
     _require_served(request, names)
     ignored: list[str] = [name for name in TOLD if name in given and name not in names]
-    return ChatCall(info.name, params, ignored, is_rag=False)
+    return ChatCall(info.name, params, ignored + _names(request), is_rag=False)
 
 
 def call_of_rag(request: ChatRequest, *, is_pipeline: bool) -> ChatCall:
@@ -219,20 +221,9 @@ def call_of_rag(request: ChatRequest, *, is_pipeline: bool) -> ChatCall:
         Refused: 400, the request has what is not served.
     """
     _require_served(request, TOLD)
-    more = dict(request.more)
-    for name in ("options", "technique_params"):
-        if not isinstance(more.get(name, {}), dict):
-            raise bad_request(f"trunkline.{name}", "has to be an object")
-    for name in ("query", "history", "pipeline_id"):
-        if name in more:
-            raise bad_request(f"trunkline.{name}", "is made of model and messages")
-    system = [each["content"] for each in request.messages if each["role"] == "system"]
-    members = request.members
-    written: dict[str, Any] = {name: members[name] for name in ("temperature", "max_tokens") if name in members}
-    if "max_completion_tokens" in members:
-        written["max_tokens"] = members["max_completion_tokens"]
-    if system:
-        written["instructions"] = "\n\n".join(system)
+    more = _more_of(request, is_pipeline=is_pipeline)
+    has_system = any(each["role"] == "system" for each in request.messages)
+    written = _written(request, more)
     params: dict[str, Any] = more | {"query": request.messages[-1]["content"]}
     if earlier := [each for each in request.messages[:-1] if each["role"] != "system"]:
         params["history"] = earlier
@@ -242,8 +233,49 @@ def call_of_rag(request: ChatRequest, *, is_pipeline: bool) -> ChatCall:
         params["options"] = more.get("options", {}) | {"collection": request.model}
     if written:
         params["technique_params"] = more.get("technique_params", {}) | written
-    ignored = [name for name in TOLD if name in request.members] + (["system messages"] if system else [])
-    return ChatCall("rag.stream" if request.stream else "rag.execute", params, ignored, is_rag=True)
+    unwritten = [name for name in TOLD if name in request.members] + (["system messages"] if has_system else [])
+    return ChatCall("rag.stream" if request.stream else "rag.execute", params, _names(request), True, unwritten)
+
+
+def _more_of(request: ChatRequest, *, is_pipeline: bool) -> dict[str, Any]:
+    """Further params of ``rag.*``, none of which the model or the messages say.
+
+    Raises:
+        Refused: 400.
+    """
+    more = request.more
+    for name in ("options", "technique_params"):
+        if not isinstance(more.get(name, {}), dict):
+            raise bad_request(f"trunkline.{name}", "has to be an object")
+    for name in ("query", "history", "pipeline_id"):
+        if name in more:
+            raise bad_request(f"trunkline.{name}", "is made of model and messages")
+    if not is_pipeline and "collection" in more.get("options", {}):
+        raise bad_request("trunkline.options.collection", "is the model: leave it out")
+    return more
+
+
+def _written(request: ChatRequest, more: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a request is for the language model.
+
+    Raises:
+        Refused: 400, ``trunkline`` has some of it, too.
+    """
+    members = request.members
+    written: dict[str, Any] = {name: members[name] for name in ("temperature", "max_tokens") if name in members}
+    if "max_completion_tokens" in members:
+        written["max_tokens"] = members["max_completion_tokens"]
+    if system := [each["content"] for each in request.messages if each["role"] == "system"]:
+        written["instructions"] = "\n\n".join(system)
+    for name in written:
+        if name in more.get("technique_params", {}):
+            raise bad_request(f"trunkline.technique_params.{name}", "is said by the request itself already")
+    return written
+
+
+def _names(request: ChatRequest) -> list[str]:
+    """The names of speakers, if messages have some, as what has no effect."""
+    return ["messages[].name"] if any(each.get("name") for each in request.members["messages"]) else []
 
 
 def _require_served(request: ChatRequest, taken: Collection[str]) -> None:

@@ -27,7 +27,7 @@ from trunkline.edge.http.openai.chat_request import (
     members_of,
     read_chat,
 )
-from trunkline.edge.http.openai.errors import NOT_FOUND, bad_request, error_answer
+from trunkline.edge.http.openai.errors import NOT_FOUND, bad_request, error_answer, no_model
 from trunkline.edge.http.request import admit, peer_of, require_json, require_method
 from trunkline.edge.http.tasks import metadata_of
 from trunkline.hub.principal import Principal
@@ -152,8 +152,7 @@ class OpenAIEndpoint:
 
 
 def _no_model(name: str) -> Refused:
-    words = f"there is no model {name!r:.200}; GET /v1/models lists them"
-    return Refused(RpcError(ErrorCode.INVALID_CONFIGURATION, words, data={"no_such": "model"}), NOT_FOUND)
+    return Refused(no_model(name), NOT_FOUND)
 
 
 async def _dropped(_notification: Notification) -> None:
@@ -196,5 +195,10 @@ def _embeddings(body: bytes, _request_id: str, headers: dict[str, str]) -> tuple
     for name in ("input", "model"):
         if name not in members:
             raise bad_request(name, "is missing")
+    given = members["input"]
+    if isinstance(given, list) and any(isinstance(each, int | list) for each in given):
+        # Small numbers of a foreign tokenizer read back well: no check by the model's own one could tell.
+        words = "token numbers are not served here: send texts (LangChain: check_embedding_ctx_length=False)"
+        raise bad_request("input", words)
     members.pop("user", None)  # whose request it is, the credentials say
     return "embeddings.create", members, _EmbeddingForm(headers)

@@ -20,8 +20,16 @@ _CODES: Final[dict[int, str]] = {
     ErrorCode.UNAUTHENTICATED: "invalid_api_key",
     ErrorCode.RATE_LIMITED: "rate_limit_exceeded",
 }
-_OF_PARAMS: Final = {"query": "messages", "history": "messages", "pipeline_id": "model"}
+_OF_PARAMS: Final = {
+    "query": "messages",
+    "history": "messages",
+    "pipeline_id": "model",
+    "conversation_id": "trunkline.conversation_id",
+}
 """Members of a request, by the params that they become."""
+
+_ABSENT: Final = {"conversation": ("conversation_not_found", "trunkline.conversation_id")}
+"""Code and member of the request of what there is not, by ``data.no_such``; all else is the model."""
 
 _PARAM: Final = re.compile(r"[\w.]+: ([a-z_]+)((?:[.\[][\w\]]+)*)(?=[: ])", re.ASCII)
 """The beginning of a message about a param: method, param, place in it."""
@@ -33,6 +41,12 @@ def bad_request(param: str, words: str) -> Refused:
     """The refusal (400) of a member of a request."""
     error = RpcError(ErrorCode.INVALID_PARAMS, f"{param}: {words}", data={"param": param})
     return Refused(error, BAD_REQUEST)
+
+
+def no_model(name: str) -> RpcError:
+    """The error of a name that is no model."""
+    words = f"there is no model {name!r:.200}; GET /v1/models lists them"
+    return RpcError(ErrorCode.INVALID_CONFIGURATION, words, data={"no_such": "model"})
 
 
 def status_of(error: RpcError) -> int:
@@ -50,14 +64,19 @@ def error_body(error: RpcError, status: int | None = None) -> bytes:
     """
     status = status_of(error) if status is None else status
     kind = _TYPES.get(status, "server_error" if status >= SERVER_ERROR else "invalid_request_error")
-    code = "model_not_found" if "no_such" in error.data else _CODES.get(error.code, error.name.lower())
-    details: dict[str, Any] = {"message": error.message, "type": kind, "param": _param_of(error), "code": code}
+    code = _absent(error)[0] if "no_such" in error.data else _CODES.get(error.code, error.name.lower())
+    details: dict[str, Any] = {"message": error.message, "type": kind, "param": param_of(error), "code": code}
     return _encode({"error": details | {"trunkline": error.to_wire()}})
 
 
-def _param_of(error: RpcError) -> str | None:
+def _absent(error: RpcError) -> tuple[str, str]:
+    return _ABSENT.get(error.data["no_such"], ("model_not_found", "model"))
+
+
+def param_of(error: RpcError) -> str | None:
+    """The member of a request that an error is about."""
     if "no_such" in error.data:
-        return "model"
+        return _absent(error)[1]
     if isinstance(given := error.data.get("param"), str):
         return given
     if error.code != ErrorCode.INVALID_PARAMS or (found := _PARAM.match(error.message)) is None:
