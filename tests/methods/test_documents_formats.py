@@ -109,7 +109,7 @@ def test_slides_of_rows_alone_are_told_apart_and_charts_are_told() -> None:
         table = slide.shapes.add_table(1, 1, Inches(1), Inches(1), Inches(2), Inches(1)).table
         table.cell(0, 0).text = word
     data: Any = cast("Any", CategoryChartData)()
-    data.categories = ["a"]
+    data.add_category("a")
     data.add_series("s", (1.0,))
     slide.shapes.add_chart(XL_CHART_TYPE.COLUMN_CLUSTERED, Inches(1), Inches(3), Inches(2), Inches(2), data)
     found = extract(saved(presentation), "a.pptx")
