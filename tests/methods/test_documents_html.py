@@ -53,6 +53,19 @@ def test_terms_stand_above_what_they_mean() -> None:
     ]  # fmt: skip
 
 
+def test_cells_that_span_rows_are_repeated_in_these() -> None:
+    page = """<table><tr><th colspan=2>Oven<th>Heat<tr><td rowspan=2>A<td>low<td>90<tr><td>high<td>220
+    <tr><td>B<td rowspan=0>any<td>1<tr><td>C<td>2<tbody><tr><td>D<td>x</table>"""
+    assert [text for _, text in blocks(page)] == [
+        "Oven |  | Heat", "A | low | 90", "A | high | 220", "B | any | 1", "C | any | 2", "D | x",
+    ]  # fmt: skip
+
+
+def test_a_long_cell_is_not_repeated() -> None:
+    page = f"<table><tr><td rowspan=3>{'long ' * 100}<td>1<tr><td>2<tr></tr></table>"
+    assert [text for _, text in blocks(page)] == [f"{('long ' * 100).strip()} | 1", " | 2"]
+
+
 def test_rows_of_data_are_lines_and_layout_is_none() -> None:
     data = "<table><tr><th>Name<th>Use</tr><tr><td><p>a</p><td>b<br>c<td></tr></table>"
     assert blocks(data) == [("table_row", "Name | Use"), ("table_row", "a | b c")]

@@ -78,3 +78,14 @@ def test_a_table_keeps_its_rows_where_a_cell_has_a_table() -> None:
     found = extract(file.getvalue(), "a.docx")
     assert found.text == "a | b\nc | d in side"
     assert {block.kind for block in found.blocks} == {"table_row"}
+
+
+def test_merged_cells_are_repeated_in_the_rows_that_they_span() -> None:
+    document = docx.Document()
+    table = document.add_table(2, 2)
+    for at, word in enumerate(("a", "b", "", "d")):
+        table.cell(at // 2, at % 2).text = word
+    table.cell(0, 0).merge(table.cell(1, 0))
+    file = io.BytesIO()
+    document.save(file)
+    assert extract(file.getvalue(), "a.docx").text == "a | b\na | d"

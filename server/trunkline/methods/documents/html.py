@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from trunkline.methods.documents.blocks import FileText, TextBuilder, Unreadable, clean
+from trunkline.methods.documents.spans import MOST_ROWS, Spans
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -36,6 +37,8 @@ KNOWN: Final = frozenset({
 })  # fmt: skip
 """Names of elements that pages have."""
 LISTS: Final = frozenset({"ol", "ul", "menu", "dir"})
+ROW_GROUPS: Final = frozenset({"thead", "tbody", "tfoot"})
+OPENED: Final = frozenset({*LISTS, *ROW_GROUPS, "table"})
 SETTLING: Final = frozenset({*VERBATIM, *LISTS, *HEADINGS, "table", "dl"})
 """What no item or term goes on behind: it stands for itself."""
 LAYOUT: Final = frozenset({*HEADINGS, *VERBATIM, "table", "form"})
@@ -148,6 +151,8 @@ class _Walk:
         self._item: list[str] | None = None
         self._terms: list[str] = []
         self._cells: list[str] | None = None
+        self._sizes: list[tuple[int, int]] = []
+        self._spans = Spans()
         self._counts: list[int | None] = []
         self._tables: list[bool] = []
         self._marker = ""
@@ -199,16 +204,17 @@ class _Walk:
             self._settle()
         if name in VERBATIM:
             self._verbatim = []
-        elif name in LISTS or name == "table":
+        elif name in OPENED:
             self._open(element, name, is_layout)
         elif name == "li" and self._cells is None:
             self._settle()
             self._item, self._marker = [], self._next_marker(element)
         elif name == "tr" and self._is_data:
             self._settle()
-            self._cells = []
+            self._cells, self._sizes = [], []
         elif name in ("td", "th") and self._cells is not None:
             self._cells.append("")
+            self._sizes.append((_number(element.get("rowspan"), 1) or MOST_ROWS, _number(element.get("colspan"), 1)))
 
     def _is_inline(self, name: str) -> bool:
         """Whether an element is within a line; that which stands apart is given its space."""
@@ -219,6 +225,9 @@ class _Walk:
     def _open(self, element: _Element, name: str, is_layout: bool) -> None:
         if name == "table":
             self._tables.append(not is_layout)
+            self._spans = Spans()
+        elif name in ROW_GROUPS:
+            self._spans = Spans()  # no cell goes on from one to the next
         elif name in LISTS:
             self._counts.append(_number(element.get("start"), 1) if name == "ol" else None)
 
@@ -249,10 +258,11 @@ class _Walk:
 
     def _close(self, name: str) -> None:
         if name == "tr" and self._cells is not None and self._is_data:
-            cells, self._cells = self._cells, None
+            own, self._cells = self._cells, None
+            cells = self._spans.row(own, self._sizes)
             while cells and not cells[-1]:
                 cells.pop()
-            self._blocks.add("table_row", " | ".join(cells))
+            self._blocks.add("table_row", " | ".join(cells) if any(own) else "")
         elif name == "table" and self._tables:
             self._tables.pop()
         elif name in LISTS and self._counts:
