@@ -67,7 +67,7 @@ async def leaves(tree: Tree | None = None) -> AsyncIterator[Leaf]:
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
     folder = tmp_path_factory.mktemp("rich")
     (folder / "rich.py").write_text(RICH)
-    with ready_hub(DEBUG_METHODS, "rich", cwd=folder) as running:
+    with ready_hub(DEBUG_METHODS, "rich", cwd=folder, own_interpreters=True) as running:
         yield running
 
 
