@@ -14,7 +14,6 @@ import msgspec
 
 from trunkline.background import keep_up
 from trunkline.control.tenant_store import TenantStore
-from trunkline.hub.connection import ClientCall
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.tenant_messages import UsedOnDay
@@ -72,14 +71,11 @@ class TenantUsage:
 
     def count(self, call: Call, code: int) -> None:
         """Count a call that has ended; ``code`` is 0 for success. Called only where :attr:`is_on`."""
-        if type(call) is ClientCall and call.behalf is None:  # as nearly all are
-            tenant, is_outermost = call.connection.principal.tenant, True
-        else:
-            tenant, is_outermost = call.tenant, not call.outer_method
+        tenant = call.tenant
         used = self._today.get(tenant) or self._of(tenant)
         if call.ran:
             used.executor_seconds += call.ran
-        if is_outermost:
+        if not call.outer_method:
             used.calls += 1
             used.bytes_in += len(call.params)
             used.bytes_out += call.bytes_out

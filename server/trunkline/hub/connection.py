@@ -397,6 +397,11 @@ class ClientCall(Call):
     def caller(self) -> Principal:
         return self.behalf or self.connection.principal
 
+    @property
+    @override
+    def tenant(self) -> str:
+        return (self.behalf or self.connection.principal).tenant
+
     def grant_if_writable(self, sent: int, step: int = GRANT_STEP) -> None:
         """Give the executor credit for chunks sent, unless the peer is slow to read, or gives credit itself."""
         if self.window:
